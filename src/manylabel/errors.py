@@ -1,0 +1,97 @@
+"""The errors a user can cause, and the one way their sentences are built.
+
+A `ManylabelError` is a message for a person: exit code 2 and no traceback on the command line, a 4xx answer in a
+server. Our own bugs are `assert`s and ordinary exceptions.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+MAX_LISTED = 8
+"""How many names or problems one message lists before it says how many more there are."""
+
+
+class ManylabelError(Exception):
+    """Something a person can put right: the message says where, what is wrong and what to do."""
+
+
+class DataError(ManylabelError):
+    """A table, a folder or a label that cannot be used."""
+
+
+class ConfigError(ManylabelError):
+    """An option that does not exist, or whose value makes no sense."""
+
+
+class BundleError(ManylabelError):
+    """A model that is damaged, incomplete or does not fit."""
+
+
+class RunError(ManylabelError):
+    """A run folder that cannot be written, resumed or read."""
+
+
+def build_message(where: object, problem: str, *, got: object = None, expected: str = "", do: str = "") -> str:
+    """Return one sentence that says where, what is wrong, what was got, what was expected and what to do.
+
+    Args:
+        where: the file, line, option or object at fault; "" when there is none.
+        problem: what is wrong, without a full stop.
+        got: the offending value, shown with quotes if it is text; None leaves it out.
+        expected: what would have been right, without a full stop.
+        do: the next step for the user, as an imperative without a full stop.
+
+    Example:
+        >>> build_message("labels.csv line 812", "unknown label", got="dgo", do="Add it to labels.txt")
+        "labels.csv line 812: unknown label, got 'dgo'. Add it to labels.txt."
+    """
+    message = f"{where}: {problem}" if str(where) else problem
+    if got is not None:
+        message += f", got {got!r}"
+    if expected:
+        message += f", expected {expected}"
+    message += "."
+    if do:
+        message += f" {do}."
+    return message
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'dog'?)` for the nearest known name, or an empty string when none is near.
+
+    Example:
+        >>> suggest_name("dgo", ["dog", "cat"])
+        " (did you mean 'dog'?)"
+    """
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), list(by_folded), n=1)
+    return f" (did you mean {by_folded[near[0]]!r}?)" if near else ""
+
+
+def join_names(names: Sequence[object], limit: int = MAX_LISTED) -> str:
+    """Return the names joined by commas, the first `limit` of them, and how many more there are.
+
+    Example:
+        >>> join_names(["a", "b", "c"], limit=2)
+        'a, b and 1 more'
+    """
+    shown = ", ".join(str(name) for name in names[:limit])
+    rest = len(names) - limit
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def join_problems(problems: Sequence[str], limit: int = MAX_LISTED) -> str:
+    """Return collected problems as lines, the first `limit` of them, and how many more there are.
+
+    Example:
+        >>> print(join_problems(["row 1 is bad.", "row 2 is bad."], limit=1))
+        row 1 is bad.
+        ... and 1 more like this.
+    """
+    lines = list(problems[:limit])
+    rest = len(problems) - limit
+    if rest > 0:
+        lines.append(f"... and {rest} more like this.")
+    return "\n".join(lines)
