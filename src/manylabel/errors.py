@@ -82,8 +82,10 @@ def join_names(names: Sequence[object], limit: int = MAX_LISTED) -> str:
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
-def join_problems(problems: Sequence[str], limit: int = MAX_LISTED) -> str:
+def join_problems(problems: Sequence[str], total: int | None = None, limit: int = MAX_LISTED) -> str:
     """Return collected problems as lines, the first `limit` of them, and how many more there are.
+
+    `total` says how many there are where only the first were put into words.
 
     Example:
         >>> print(join_problems(["row 1 is bad.", "row 2 is bad."], limit=1))
@@ -91,7 +93,7 @@ def join_problems(problems: Sequence[str], limit: int = MAX_LISTED) -> str:
         ... and 1 more like this.
     """
     lines = list(problems[:limit])
-    rest = len(problems) - limit
+    rest = (len(problems) if total is None else total) - len(lines)
     if rest > 0:
         lines.append(f"... and {rest} more like this.")
     return "\n".join(lines)

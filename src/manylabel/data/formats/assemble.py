@@ -1,0 +1,162 @@
+"""From the rows of a table to Annotations: files located, repeated images merged, extra columns kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from manylabel.data.annotations import Annotations, ImageRecord
+from manylabel.data.findings import Finding
+from manylabel.data.formats.columns import SPECIAL_COLUMN_NAMES, ImageRoot
+from manylabel.data.formats.table import Table
+from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
+from manylabel.labels.space import LabelSpace
+from manylabel.labels.targets import Targets
+
+
+def assemble_annotations(
+    table: Table,
+    root: ImageRoot,
+    image_column: str,
+    label_columns: Sequence[str],
+    space: LabelSpace,
+    targets: Targets,
+    is_exhaustive: bool,
+) -> Annotations:
+    """Return the Annotations of a table whose cells were already read into `targets`.
+
+    Raises:
+        DataError: a row names no image, none of the images exists, or no cell at all is present.
+    """
+    cells = table.values(image_column)
+    _check_every_row_names_an_image(table, image_column, cells)
+    located = [root.locate(cell) for cell in cells]
+    records = _build_records(table, located, [image_column, *label_columns])
+    kept_records, kept_targets, findings = _merge_repeats(records, targets)
+    annotations = Annotations(kept_records, kept_targets, space, str(table.path), is_exhaustive, findings)
+    missing = find_missing_images(annotations)
+    if len(missing) == len(annotations):
+        raise DataError(_describe_no_images(table.path, root.folder, annotations.images))
+    check_some_present(annotations)
+    if missing:
+        finding = Finding(
+            "error",
+            "missing-image",
+            f"{len(missing)} of {len(annotations)} images do not exist below {root.folder}.",
+            tuple(missing),
+            "Correct the paths in the table, or remove the rows",
+        )
+        annotations = replace(annotations, findings=(*annotations.findings, finding))
+    return annotations
+
+
+def find_missing_images(annotations: Annotations) -> list[str]:
+    """Return the ids of the records whose file does not exist."""
+    return [
+        record.id
+        for record in annotations.records
+        if record.pixels is None and not os.path.exists(record.path)  # noqa: PTH110 - see ImageRoot.locate
+    ]
+
+
+def check_some_present(annotations: Annotations) -> None:
+    """Stop where no image has any label: there is nothing to learn or to judge."""
+    if not annotations.targets.num_present_L.any():
+        raise DataError(
+            build_message(
+                annotations.name,
+                f"no image has any of the {len(annotations.label_space)} labels "
+                f"({join_names(annotations.label_space.names)})",
+                expected="at least one present cell",
+                do="Check which columns hold the labels with 'manylabel inspect'",
+            )
+        )
+
+
+def _merge_repeats(
+    records: list[ImageRecord], targets: Targets
+) -> tuple[tuple[ImageRecord, ...], Targets, tuple[Finding, ...]]:
+    """Make one row of the rows of one image; a cell in which they contradict each other becomes unknown."""
+    rows_of: dict[str, list[int]] = {}
+    for row, record in enumerate(records):
+        rows_of.setdefault(record.id, []).append(row)
+    repeats = {image: rows for image, rows in rows_of.items() if len(rows) > 1}
+    kept = [rows[0] for rows in rows_of.values()]
+    if not repeats:
+        return tuple(records), targets, ()
+    present_bits, known_bits = targets.present_bits.copy(), targets.known_bits.copy()
+    contradicting = []
+    for image, rows in repeats.items():
+        present = np.bitwise_or.reduce(targets.present_bits[rows])
+        absent = np.bitwise_or.reduce(targets.known_bits[rows] & ~targets.present_bits[rows])
+        conflict = present & absent
+        present_bits[rows[0]] = present & ~conflict
+        known_bits[rows[0]] = (present | absent) & ~conflict
+        if conflict.any():
+            contradicting.append(image)
+    merged = Targets(present_bits, known_bits, targets.num_labels).select(kept)
+    findings = _describe_repeats(list(repeats), contradicting)
+    in_two_parts = tuple(image for image, rows in repeats.items() if len({records[row].part for row in rows}) > 1)
+    if in_two_parts:
+        message = f"{len(in_two_parts)} images stand in two parts: {join_names(in_two_parts)}. The first row counts."
+        findings += (Finding("error", "image-in-two-parts", message, in_two_parts, "Keep each image in one part"),)
+    return tuple(records[row] for row in kept), merged, findings
+
+
+def _describe_repeats(repeated: list[str], contradicting: list[str]) -> tuple[Finding, ...]:
+    agreeing = tuple(image for image in repeated if image not in set(contradicting))
+    findings: tuple[Finding, ...] = ()
+    if agreeing:
+        message = f"{len(agreeing)} images stand in several rows with the same labels: each was counted once."
+        findings += (
+            Finding("note", "repeated-image", message, agreeing, "Nothing to do; 'manylabel split' writes each once"),
+        )
+    if contradicting:
+        message = (
+            f"{len(contradicting)} images stand in several rows with different labels: "
+            "the labels on which the rows disagree are unknown there."
+        )
+        fix = "Decide on one row per image"
+        findings += (Finding("warning", "contradicting-rows", message, tuple(contradicting), fix),)
+    return findings
+
+
+def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]) -> list[ImageRecord]:
+    special = {name: table.values(name) for name in SPECIAL_COLUMN_NAMES if name in table.names and name not in used}
+    extras = [name for name in table.names if name not in used and name not in special]
+    extra_cells = list(zip(*(table.values(name) for name in extras), strict=True)) if extras else [()] * len(located)
+    blank = [""] * len(located)
+    return [
+        ImageRecord(
+            image,
+            path,
+            group=group if group else None,
+            part=part if part else None,
+            extras=dict(zip(extras, cells, strict=True)),
+        )
+        for (image, path), group, part, cells in zip(
+            located, special.get("group", blank), special.get("part", blank), extra_cells, strict=True
+        )
+    ]
+
+
+def _check_every_row_names_an_image(table: Table, column: str, cells: list[str]) -> None:
+    blank_rows = [row for row, cell in enumerate(cells) if not cell]
+    if blank_rows:
+        problems = [
+            build_message(table.where(row), f"column {column!r} is empty", expected="an image")
+            for row in blank_rows[:MAX_LISTED]
+        ]
+        raise DataError(join_problems(problems, total=len(blank_rows)))
+
+
+def _describe_no_images(path: Path, folder: Path, images: Sequence[str]) -> str:
+    return build_message(
+        path,
+        f"none of its {len(images)} images exists below {folder} (the first is {images[0]!r})",
+        do="Give the folder of the images with --images, or the column that names them with --image-column",
+    )

@@ -1,0 +1,232 @@
+"""Delimited tables: one row per image with its labels in one cell, and the canonical table that `split` writes."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from manylabel.data.annotations import Annotations
+from manylabel.data.formats.assemble import assemble_annotations
+from manylabel.data.formats.columns import (
+    LABEL_COLUMN_NAMES,
+    SPECIAL_COLUMN_NAMES,
+    ImageRoot,
+    find_image_column,
+)
+from manylabel.data.formats.table import Table
+from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
+from manylabel.files import write_text_atomically
+from manylabel.labels.space import LabelSpace
+from manylabel.labels.targets import Targets
+
+LIST = "list"
+SEPARATORS = ("|", ";", ",")
+CANONICAL_SEPARATOR = "|"
+"""What joins the labels of a cell in every table that we write."""
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """The column that lists the labels, what joins them, and why it was taken for it."""
+
+    name: str
+    separator: str
+    evidence: str
+
+
+def find_label_column(table: Table, image_column: str, wanted: str | None = None) -> LabelColumn | None:
+    """Return the column that lists the labels of an image: the one asked for, else by its name, else the only one left.
+
+    Returns None where no column qualifies.
+
+    Raises:
+        DataError: the column asked for does not exist.
+    """
+    if wanted is not None:
+        return _describe_column(table, wanted, "as asked")
+    others = [name for name in table.names if name != image_column and name not in SPECIAL_COLUMN_NAMES]
+    by_folded = {name.casefold(): name for name in others}
+    for known_name in LABEL_COLUMN_NAMES:
+        if known_name in by_folded:
+            return _describe_column(table, by_folded[known_name], "by its name")
+    if len(others) == 1:
+        return _describe_column(table, others[0], "the only other column")
+    return None
+
+
+def load_delimited(
+    table: Table, root: ImageRoot, image_column: str | None = None, label_column: str | None = None
+) -> Annotations:
+    """Read a table with the labels of an image in one cell: joined by `|`, `;`, `,` or a blank, or a list.
+
+    An empty cell is the empty set: none of the labels is present. A column `unknown` names, in the same way, labels
+    that nobody knows of the image. A file `NAME.labels.txt` beside `NAME.csv` gives the names and their order, one per
+    line; without it they are the sorted names that occur.
+
+    Raises:
+        DataError: no column lists labels, a list cannot be read, or a label is not among those of `NAME.labels.txt`.
+    """
+    image = find_image_column(table, image_column).name
+    column = find_label_column(table, image, label_column)
+    if column is None:
+        raise DataError(
+            build_message(
+                table.path,
+                f"no column lists labels (columns: {join_names(table.names)})",
+                expected="a column 'labels', or a 0/1 column per label",
+                do="Name the column with --label-column",
+            )
+        )
+    present = _read_cells(table, column.name, column.separator)
+    unknown = _read_cells(table, "unknown", column.separator) if "unknown" in table.names else [[] for _ in present]
+    space = _find_label_space(table, present, unknown)
+    targets = Targets.from_columns(
+        [[space.index(label) for label in labels] for labels in present],
+        len(space),
+        [[space.index(label) for label in labels] for labels in unknown],
+    )
+    used = [column.name, *(["unknown"] if "unknown" in table.names else [])]
+    return assemble_annotations(table, root, image, used, space, targets, is_exhaustive=True)
+
+
+def save_delimited(annotations: Annotations, path: Path) -> None:
+    """Write the canonical table: `image,labels[,unknown][,group][,part]`, labels joined by `|`, UTF-8, sorted.
+
+    Names that no cell mentions, or another order than the sorted one, are kept in `NAME.labels.txt` beside it.
+
+    Raises:
+        DataError: a label's name contains `|`.
+    """
+    names = annotations.label_space.names
+    joined = [name for name in names if CANONICAL_SEPARATOR in name]
+    if joined:
+        raise DataError(
+            build_message(
+                path, f"label names contain {CANONICAL_SEPARATOR!r}: {join_names(joined)}", do="Rename these labels"
+            )
+        )
+    has_unknown = bool(annotations.targets.num_unknown_L.any())
+    has_group = any(record.group for record in annotations.records)
+    has_part = any(record.part for record in annotations.records)
+    header = ["image", "labels"]
+    header += [
+        name for name, is_used in zip(SPECIAL_COLUMN_NAMES, (has_unknown, has_group, has_part), strict=True) if is_used
+    ]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in sorted(range(len(annotations)), key=lambda row: annotations.records[row].id):
+        record = annotations.records[row]
+        unknown = [names[column] for column in annotations.targets.unknown_columns(row)]
+        cells = {
+            "image": record.id,
+            "labels": CANONICAL_SEPARATOR.join(annotations.labels_of(row)),
+            "unknown": CANONICAL_SEPARATOR.join(unknown),
+            "group": record.group if record.group is not None else "",
+            "part": record.part if record.part is not None else "",
+        }
+        writer.writerow([cells[name] for name in header])
+    write_text_atomically(path, text.getvalue())
+    _save_label_names(annotations, path)
+
+
+def _save_label_names(annotations: Annotations, path: Path) -> None:
+    targets, names = annotations.targets, annotations.label_space.names
+    mentioned = targets.num_present_L + targets.num_unknown_L > 0
+    sidecar = _names_path(path)
+    if mentioned.all() and list(names) == sorted(names):
+        sidecar.unlink(missing_ok=True)
+    else:
+        write_text_atomically(sidecar, "".join(f"{name}\n" for name in names))
+
+
+def _names_path(path: Path) -> Path:
+    return path.with_name(path.stem + ".labels.txt")
+
+
+def _find_label_space(table: Table, *cells: list[list[str]]) -> LabelSpace:
+    occurring = {label for rows in cells for labels in rows for label in labels}
+    sidecar = _names_path(table.path)
+    if not sidecar.is_file():
+        return LabelSpace(tuple(sorted(occurring))) if occurring else _refuse_no_label(table)
+    space = LabelSpace(tuple(line.strip() for line in sidecar.read_text("utf-8-sig").splitlines() if line.strip()))
+    surplus = sorted(occurring - set(space.names))
+    if surplus:
+        raise DataError(
+            build_message(
+                table.path,
+                f"labels that {sidecar.name} does not name: {join_names(surplus)}",
+                do=f"Add them to {sidecar.name} or delete that file",
+            )
+        )
+    return space
+
+
+def _refuse_no_label(table: Table) -> LabelSpace:
+    raise DataError(build_message(table.path, "no image has any label", expected="at least one cell with a label"))
+
+
+def _describe_column(table: Table, name: str, why: str) -> LabelColumn:
+    cells = [cell for cell in table.values(name) if cell]
+    separator, meaning = _find_separator(cells)
+    return LabelColumn(name, separator, f"labels: column {name!r}, {why}; {meaning}")
+
+
+def _find_separator(cells: list[str]) -> tuple[str, str]:
+    if cells and sum(_looks_like_list(cell) for cell in cells) > len(cells) / 2:
+        return LIST, f"cells are lists such as {cells[0]}"
+    for separator in SEPARATORS:
+        num_with = sum(separator in cell for cell in cells)
+        if num_with:
+            return separator, f"{num_with} cells are joined by {separator!r}"
+    if _is_joined_by_blanks(cells):
+        return " ", "cells are names joined by blanks"
+    return CANONICAL_SEPARATOR, "one label per cell"
+
+
+def _is_joined_by_blanks(cells: list[str]) -> bool:
+    """Blanks join names when the words make a smaller vocabulary than the cells; else they stand inside names."""
+    distinct = set(cells)
+    words = Counter(word for cell in distinct for word in cell.split())
+    return any(" " in cell for cell in distinct) and len(words) < len(distinct)
+
+
+def _looks_like_list(cell: str) -> bool:
+    return cell.startswith("[") and cell.endswith("]")
+
+
+def _read_cells(table: Table, name: str, separator: str) -> list[list[str]]:
+    cells = table.values(name)
+    if separator != LIST:
+        return [_split_cell(cell, separator) for cell in cells]
+    rows = [_read_list(cell) for cell in cells]
+    bad_rows = [row for row, labels in enumerate(rows) if labels is None]
+    if bad_rows:
+        problems = [
+            build_message(table.where(row), f"column {name!r} is not a list", got=cells[row], expected="['a', 'b']")
+            for row in bad_rows[:MAX_LISTED]
+        ]
+        raise DataError(join_problems(problems, total=len(bad_rows)))
+    return [labels for labels in rows if labels is not None]
+
+
+def _split_cell(cell: str, separator: str) -> list[str]:
+    parts = cell.split() if separator == " " else cell.split(separator)
+    return list(dict.fromkeys(label for label in (part.strip() for part in parts) if label))
+
+
+def _read_list(cell: str) -> list[str] | None:
+    """Read a JSON or Python list of text; None where it is neither. Literals only: nothing is executed."""
+    if not cell:
+        return []
+    try:
+        values = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        return None
+    return list(dict.fromkeys(label for label in (value.strip() for value in values) if label))

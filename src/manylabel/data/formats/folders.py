@@ -1,0 +1,101 @@
+"""Label folders: images sorted into folders that are named after labels; one image may lie in several."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from manylabel.data.annotations import Annotations, ImageRecord
+from manylabel.data.findings import Finding
+from manylabel.data.images import find_images
+from manylabel.errors import DataError, build_message
+from manylabel.labels.space import LabelSpace
+from manylabel.labels.targets import Targets
+
+PART_OF_FOLDER = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def load_folders(folder: Path) -> Annotations:
+    """Read a folder of folders: the folder right above an image (or above its sub-folders) is its label.
+
+    Files with the same name and the same bytes in several label folders are one image with several labels; with
+    other bytes they are different images. If all top folders are called train, val or test, they are the parts.
+    An image outside every label folder has no known label.
+
+    Raises:
+        DataError: there is no image, or none lies in a label folder.
+    """
+    files = [PurePosixPath(path.relative_to(folder).as_posix()) for path in find_images(folder)]
+    if not files:
+        raise DataError(
+            build_message(folder, "there is no image in this folder", expected="folders named after labels")
+        )
+    has_parts = all(len(file.parts) > 1 and file.parts[0].lower() in PART_OF_FOLDER for file in files)
+    label_depth = 1 if has_parts else 0
+    space = LabelSpace(
+        tuple(sorted({file.parts[label_depth] for file in files if len(file.parts) > label_depth + 1}))
+        or _refuse(folder)
+    )
+    groups = _group_copies(folder, files, label_depth)
+    labels_of = [
+        sorted({file.parts[label_depth] for file in group if len(file.parts) > label_depth + 1}) for group in groups
+    ]
+    records = tuple(
+        ImageRecord(
+            str(group[0]),
+            str(folder / group[0]),
+            part=PART_OF_FOLDER[group[0].parts[0].lower()] if has_parts else None,
+        )
+        for group in groups
+    )
+    every_column = range(len(space))
+    targets = Targets.from_columns(
+        [[space.index(label) for label in labels] for labels in labels_of],
+        len(space),
+        [[] if labels else list(every_column) for labels in labels_of],
+    )
+    outside = tuple(record.id for record, labels in zip(records, labels_of, strict=True) if not labels)
+    findings = (
+        (
+            Finding(
+                "warning",
+                "outside-label-folder",
+                f"{len(outside)} images lie outside every label folder: their labels are unknown.",
+                outside,
+            ),
+        )
+        if outside
+        else ()
+    )
+    return Annotations(records, targets, space, str(folder), True, findings)
+
+
+def _refuse(folder: Path) -> tuple[str, ...]:
+    raise DataError(
+        build_message(
+            folder,
+            "the images do not lie in folders named after labels",
+            do="Give a table of labels, with this folder as --images",
+        )
+    )
+
+
+def _group_copies(folder: Path, files: list[PurePosixPath], label_depth: int) -> list[list[PurePosixPath]]:
+    """Put files of the same part, name and bytes together; bytes are only read where a name stands twice."""
+    by_name: dict[tuple[str, ...], list[PurePosixPath]] = {}
+    for file in files:
+        below_label = file.parts[label_depth + 1 :]
+        key = (*file.parts[:label_depth], *(below_label if below_label else file.parts))
+        by_name.setdefault(key, []).append(file)
+    groups = [group for same_name in by_name.values() for group in _group_by_bytes(folder, same_name)]
+    return sorted(groups, key=lambda group: str(group[0]))
+
+
+def _group_by_bytes(folder: Path, files: list[PurePosixPath]) -> Iterable[list[PurePosixPath]]:
+    if len(files) == 1:
+        return [files]
+    by_digest: dict[str, list[PurePosixPath]] = {}
+    for file in files:
+        by_digest.setdefault(hashlib.sha256((folder / file).read_bytes()).hexdigest(), []).append(file)
+    return by_digest.values()

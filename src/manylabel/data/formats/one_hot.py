@@ -1,0 +1,96 @@
+"""One-hot tables: a column that names the image, and one column per label with 1, 0 or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from manylabel.data.annotations import Annotations
+from manylabel.data.formats.assemble import assemble_annotations
+from manylabel.data.formats.columns import SPECIAL_COLUMN_NAMES, ImageRoot, find_image_column
+from manylabel.data.formats.table import Table
+from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
+from manylabel.labels.space import LabelSpace
+from manylabel.labels.targets import Targets
+
+PRESENT, ABSENT, UNKNOWN, STRANGE = 1, 0, -1, -2
+STATE_OF_CELL: Mapping[str, int] = {
+    "1": PRESENT, "1.0": PRESENT, "true": PRESENT,
+    "0": ABSENT, "0.0": ABSENT, "false": ABSENT,
+    "": UNKNOWN, "nan": UNKNOWN, "-1": UNKNOWN, "-1.0": UNKNOWN, "?": UNKNOWN,
+}  # fmt: skip
+_MAX_STRANGE_SHARE = 0.05
+"""A column with more strange cells than this is not a column of labels; with fewer, the strange cells are mistakes."""
+
+
+def find_label_columns(table: Table, image_column: str) -> list[str]:
+    """Return the columns that hold a 0/1 state in nearly every row."""
+    return [
+        name
+        for name in table.names
+        if name != image_column and name not in SPECIAL_COLUMN_NAMES and _is_state_column(table.columns[name])
+    ]
+
+
+def load_one_hot(
+    table: Table, root: ImageRoot, image_column: str | None = None, label_column: str | None = None
+) -> Annotations:
+    """Read a one-hot table: 1 is present, 0 absent; empty, NaN, -1 and ? are unknown; other columns are extras.
+
+    Raises:
+        DataError: no column holds 0 and 1, or single cells of a label's column hold something else (all listed).
+    """
+    image = find_image_column(table, image_column).name
+    names = find_label_columns(table, image) if label_column is None else [label_column]
+    if not names:
+        raise DataError(
+            build_message(
+                table.path,
+                f"no column holds only 0 and 1 (columns: {join_names(table.names)})",
+                expected="a column per label",
+            )
+        )
+    states = [_read_states(table.columns[name]) for name in names]
+    _check_cells(table, names, states)
+    state_NL = np.stack(states, axis=1)
+    targets = Targets.from_dense(state_NL == PRESENT, state_NL != UNKNOWN)
+    return assemble_annotations(table, root, image, names, LabelSpace(tuple(names)), targets, is_exhaustive=False)
+
+
+def _encode(column: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the state of each distinct cell, and which distinct cell stands in each row."""
+    encoded = column.combine_chunks().dictionary_encode()
+    distinct = encoded.dictionary.to_pylist()
+    states = np.array([STATE_OF_CELL.get(cell.strip().lower(), STRANGE) for cell in distinct], np.int8)
+    return states, encoded.indices.to_numpy()
+
+
+def _read_states(column: Any) -> np.ndarray[Any, Any]:
+    states, rows = _encode(column)
+    return states[rows]
+
+
+def _is_state_column(column: Any) -> bool:
+    states, rows = _encode(column)
+    counts = np.bincount(rows, minlength=len(states))
+    num_strange = counts[states == STRANGE].sum()
+    num_stated = counts[states >= ABSENT].sum()
+    return bool(num_stated > 0 and num_strange <= _MAX_STRANGE_SHARE * len(rows))
+
+
+def _check_cells(table: Table, names: list[str], states: list[np.ndarray[Any, Any]]) -> None:
+    strange = [(name, int(row)) for name, state_N in zip(names, states, strict=True) for row in np.flatnonzero(state_N == STRANGE)]
+    if strange:
+        problems = [_describe_cell(table, name, row) for name, row in strange[:MAX_LISTED]]
+        raise DataError(join_problems(problems, total=len(strange)))
+
+
+def _describe_cell(table: Table, name: str, row: int) -> str:
+    return build_message(
+        table.where(row),
+        f"column {name!r} holds neither 0 nor 1",
+        got=table.columns[name][row].as_py(),
+        expected="1, 0, or for unknown: empty, NaN, -1 or ?",
+    )

@@ -1,0 +1,43 @@
+"""Files written whole or not at all: beside their place first, then moved there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from manylabel.errors import RunError, build_message
+
+
+def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that a reader, a crash or a full disk leaves the old one or the new one, never half of one.
+
+    Raises:
+        RunError: the disk is full or the place cannot be written; what stood there before stands there still.
+    """
+    target = Path(path)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+        raise RunError(describe_write_error(target, len(data), error)) from error
+
+
+def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text with the line ends it has, as `write_bytes_atomically` does."""
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def describe_write_error(path: str | os.PathLike[str], num_bytes: int, error: OSError) -> str:
+    """Return the sentence for a write that failed, with the space that was needed."""
+    reason = error.strerror if error.strerror else str(error)
+    return build_message(
+        path,
+        f"cannot write {num_bytes:,} bytes ({reason})",
+        do="Free space or choose another folder; what was there before is unchanged",
+    )
