@@ -399,6 +399,17 @@ def test_every_package_of_the_levels_says_which_libraries_it_may_use() -> None:
     assert set(LIBRARIES) == {package for level in LEVELS for package in level}
 
 
+def find_order_in_record(record: str) -> tuple[tuple[str, ...], ...]:
+    """Return the levels that a decision record draws in its text block."""
+    block = record.split("```text\n")[1].split("```")[0]
+    return tuple(tuple(line.split(" | ")) for line in block.splitlines())
+
+
+def test_the_order_drawn_in_the_decision_record_is_the_enforced_one() -> None:
+    record = SOURCE.parent / "docs" / "decisions" / "0008-runs-package.md"
+    assert find_order_in_record(record.read_text(encoding="utf-8")) == LEVELS
+
+
 def find_loaded(modules: list[str], unwanted: list[str]) -> list[str]:
     """Import the modules in a fresh Python and return which of the unwanted ones were loaded."""
     program = (

@@ -33,6 +33,25 @@ class RunError(ManylabelError):
     """A run folder that cannot be written, resumed or read."""
 
 
+class MissingExtraError(ManylabelError, ImportError):
+    """A part of manylabel needs libraries that were not installed with it."""
+
+
+def explain_missing_module(error: ModuleNotFoundError) -> ImportError:
+    """Return the error to show for a library that is not installed: which extra brings it, if one of ours does."""
+    library = (error.name if error.name is not None else "").split(".")[0]
+    if library in _EXTRA_OF_LIBRARY:
+        extra = _EXTRA_OF_LIBRARY[library]
+        install = f"Install it with: pip install 'manylabel[{extra}]'"
+        return MissingExtraError(build_message("", f"this needs {library}, which is not installed", do=install))
+    return error
+
+
+_EXTRA_OF_LIBRARY = dict.fromkeys(
+    ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript", "sklearn"), "train"
+)
+
+
 def build_message(where: object, problem: str, *, got: object = None, expected: str = "", do: str = "") -> str:
     """Return one sentence that says where, what is wrong, what was got, what was expected and what to do.
 

@@ -1,1 +1,1 @@
-"""..."""
+"""Random changes to training images that leave their labels true."""

@@ -1,1 +1,1 @@
-"""..."""
+"""The commands: one file each, imported when the command runs."""

@@ -184,7 +184,9 @@ def annotations_from_arrays(
     """
     pixels, sets = list(images_NHW), [list(labels) for labels in label_sets]
     if len(pixels) != len(sets):
-        raise DataError(build_message(name, f"{len(pixels)} images but {len(sets)} label sets", expected="one set each"))
+        raise DataError(
+            build_message(name, f"{len(pixels)} images but {len(sets)} label sets", expected="one set each")
+        )
     if label_space is None:
         label_space = LabelSpace(tuple(sorted({label for labels in sets for label in labels})))
     elif not isinstance(label_space, LabelSpace):

@@ -47,6 +47,12 @@ MAX_HIDDEN_SHARE = 0.01
 NUM_PLACES = 12
 """How many places are tried for a digit before it is drawn a tenth smaller."""
 
+SMALLEST_SHRUNK = 0.7
+"""A digit is never drawn smaller than this share of the smallest height: the sheet is begun again instead."""
+
+NUM_SHEETS = 50
+"""How many sheets are begun before the digits are said not to fit."""
+
 PAPERS = ((250, 246, 235), (244, 247, 250), (252, 240, 236), (240, 247, 238), (247, 243, 250), (253, 248, 222))
 INKS = ((38, 43, 64), (24, 62, 130), (140, 36, 50), (22, 92, 74), (88, 46, 120), (120, 66, 20))
 
@@ -56,6 +62,8 @@ GREY_PER_LEVEL = 15
 FRAME = 4
 
 Pixels = npt.NDArray[np.uint8]
+Place = tuple[Pixels, int, int]
+"""The ink of one digit, and the row and column of its top left corner."""
 
 
 def write_demo(
@@ -115,8 +123,8 @@ def compose_image(
 ) -> Image.Image:
     """Draw every scan once on one sheet of paper, at a random place, size and angle.
 
-    Digits hardly touch: at most 1 % of the ink of one lies on earlier ink or on the pixel around it, and a digit that
-    finds no such place is drawn smaller.
+    Digits hardly touch: at most 1 % of the ink of one lies on earlier ink or on the pixel around it. A digit that
+    finds no such place is drawn a little smaller, and if that does not help the sheet is begun again.
 
     Shapes: S scans of 8 x 8 pixels.
 
@@ -127,34 +135,51 @@ def compose_image(
         coloured: False draws in black on white.
 
     Raises:
-        ConfigError: the scans do not fit on the canvas even when they are drawn small.
+        ConfigError: so many scans, or so small a canvas, that no arrangement was found.
 
     Example:
         >>> compose_image(np.zeros((0, 8, 8)), np.random.default_rng(0)).size
         (48, 48)
     """
-    paper = PAPERS[rng.integers(len(PAPERS))] if coloured else (255, 255, 255)
-    sheet = Image.new("RGB", (canvas_px, canvas_px), paper)
+    for _ in range(NUM_SHEETS):
+        places = place_scans(scans_S, rng, canvas_px)
+        if places is not None:
+            return paint_sheet(places, rng, canvas_px, coloured)
+    raise ConfigError(
+        build_message(
+            "compose_image",
+            f"{len(scans_S)} digits do not fit on {canvas_px} x {canvas_px} px",
+            do="Draw fewer digits, or use a larger canvas",
+        )
+    )
+
+
+def place_scans(scans_S: npt.NDArray[Any], rng: np.random.Generator, canvas_px: int) -> list[Place] | None:
+    """Return where each scan's ink goes, or None when one of them finds no room."""
+    places: list[Place] = []
     taken_HW = np.zeros((canvas_px, canvas_px), dtype=np.uint8)
     for scan in scans_S:
-        ink_HW, top, left = place_scan(scan, taken_HW, rng)
+        place = find_place(scan, taken_HW, rng)
+        if place is None:
+            return None
+        places.append(place)
+        ink_HW, top, left = place
         height, width = ink_HW.shape
+        # The ink and one pixel on every side of it are taken: a place is never nearer than that to an edge.
         for row, column in ((top, left), (top - 1, left), (top + 1, left), (top, left - 1), (top, left + 1)):
             around = taken_HW[row : row + height, column : column + width]
             np.maximum(around, ink_HW, out=around)
-        colour = INKS[rng.integers(len(INKS))] if coloured else (0, 0, 0)
-        sheet.paste(colour, (left, top), Image.fromarray(ink_HW))
-    return sheet
+    return places
 
 
-def place_scan(scan: npt.NDArray[Any], taken_HW: Pixels, rng: np.random.Generator) -> tuple[Pixels, int, int]:
-    """Return the ink of one scan, and the row and column of its top left corner, one pixel or more from every edge."""
+def find_place(scan: npt.NDArray[Any], taken_HW: Pixels, rng: np.random.Generator) -> Place | None:
+    """Return one scan's ink and a free place for it, smaller than first drawn if need be."""
     canvas_px = len(taken_HW)
     smallest, largest = (share * canvas_px for share in DIGIT_SHARES)
     size_px = smallest + (largest - smallest) * rng.random()
     angle = MAX_ANGLE_DEGREES * (2 * rng.random() - 1)
-    while size_px >= SCAN_SIDE:
-        ink_HW = np.asarray(draw_scan(scan, size_px, angle))
+    while size_px >= SMALLEST_SHRUNK * smallest:
+        ink_HW = draw_scan(scan, size_px, angle)
         height, width = ink_HW.shape
         allowed = MAX_HIDDEN_SHARE * int(ink_HW.sum())
         places = rng.integers(1, (canvas_px - height, canvas_px - width), size=(NUM_PLACES, 2))
@@ -162,15 +187,21 @@ def place_scan(scan: npt.NDArray[Any], taken_HW: Pixels, rng: np.random.Generato
             if np.minimum(ink_HW, taken_HW[top : top + height, left : left + width]).sum() <= allowed:
                 return ink_HW, top, left
         size_px *= 0.9
-    raise ConfigError(
-        build_message(
-            "compose_image", f"the digits do not fit on {canvas_px} px", do="Draw fewer, or on a larger canvas"
-        )
-    )
+    return None
 
 
-def draw_scan(scan: npt.NDArray[Any], size_px: float, angle_degrees: float) -> Image.Image:
-    """Return a scan drawn `size_px` high and turned, as grey from 0 (no ink) to 255, cut to where there is ink."""
+def paint_sheet(places: Sequence[Place], rng: np.random.Generator, canvas_px: int, coloured: bool) -> Image.Image:
+    """Return a sheet of paper with the ink at its places."""
+    paper = PAPERS[rng.integers(len(PAPERS))] if coloured else (255, 255, 255)
+    sheet = Image.new("RGB", (canvas_px, canvas_px), paper)
+    for ink_HW, top, left in places:
+        colour = INKS[rng.integers(len(INKS))] if coloured else (0, 0, 0)
+        sheet.paste(colour, (left, top), Image.fromarray(ink_HW))
+    return sheet
+
+
+def draw_scan(scan: npt.NDArray[Any], size_px: float, angle_degrees: float) -> Pixels:
+    """Return a scan drawn `size_px` high and turned, from 0 (no ink) to 255, cut to where there is ink."""
     framed = np.zeros((SCAN_SIDE + 2 * FRAME, SCAN_SIDE + 2 * FRAME), dtype=np.uint8)
     framed[FRAME:-FRAME, FRAME:-FRAME] = scan * GREY_PER_LEVEL
     side = math.ceil(size_px * 1.25)
@@ -180,14 +211,17 @@ def draw_scan(scan: npt.NDArray[Any], size_px: float, angle_degrees: float) -> I
     turn = (cosine, sine, middle - (cosine + sine) * side / 2, -sine, cosine, middle - (cosine - sine) * side / 2)
     # One bicubic look-up both enlarges and turns, so the ink is interpolated once.
     grey = Image.fromarray(framed).transform((side, side), Image.Transform.AFFINE, turn, Image.Resampling.BICUBIC)
-    ink = grey.point(INK_CURVE)
-    return ink.crop(ink.getbbox() or (0, 0, 1, 1))
+    ink_HW = INK_CURVE[np.asarray(grey)]
+    rows, columns = np.flatnonzero(ink_HW.any(axis=1)), np.flatnonzero(ink_HW.any(axis=0))
+    if not len(rows):
+        return ink_HW[:1, :1]
+    return ink_HW[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def build_ink_curve() -> list[int]:
+def build_ink_curve() -> Pixels:
     """Return for each of 256 greys how much ink it becomes: an eight pixel blur gets an edge about one pixel wide."""
     ramp = np.clip((np.arange(256) / (SCAN_MAX * GREY_PER_LEVEL) - 0.3) / 0.4, 0, 1)
-    return [round(255 * value) for value in ramp * ramp * (3 - 2 * ramp)]
+    return np.rint(255 * ramp * ramp * (3 - 2 * ramp)).astype(np.uint8)
 
 
 INK_CURVE = build_ink_curve()

@@ -96,7 +96,12 @@ def _check_parts(parts: Mapping[str, float]) -> npt.NDArray[np.float64]:
     shares = np.array(list(parts.values()), np.float64)
     if not len(shares) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
         raise ConfigError(
-            build_message("--parts", "shares have to be positive and sum to 1", got=dict(parts), expected="train=0.7,val=0.15,test=0.15")
+            build_message(
+                "--parts",
+                "shares have to be positive and sum to 1",
+                got=dict(parts),
+                expected="train=0.7,val=0.15,test=0.15",
+            )
         )
     return shares
 
@@ -110,7 +115,11 @@ def _find_units(annotations: Annotations, column: str | None) -> npt.NDArray[np.
     if column is not None and not any(groups):
         known = sorted({name for record in annotations.records[:1] for name in record.extras})
         raise DataError(
-            build_message(annotations.name, f"no column {column!r} to group by", expected=join_names(known) if known else "a column beside the labels")
+            build_message(
+                annotations.name,
+                f"no column {column!r} to group by",
+                expected=join_names(known) if known else "a column beside the labels",
+            )
         )
     unit_of: dict[tuple[str, str], int] = {}
     return np.array(

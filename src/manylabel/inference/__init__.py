@@ -1,1 +1,1 @@
-"""..."""
+"""From images to label sets with numpy, Pillow and onnxruntime alone."""

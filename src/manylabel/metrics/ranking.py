@@ -170,9 +170,8 @@ def resampled_label_rankings(
     average_precision_RL = np.empty((len(copies_RN), num_labels))
     roc_auc_RL = np.empty_like(average_precision_RL)
     for label in range(num_labels):
-        image_K = np.flatnonzero(known_NL[:, label])
-        ranking = _rank_images(probs_NL[image_K, label], truth_NL[image_K, label], image_K)
-        for resamples in split_into_blocks(len(copies_RN), len(image_K)):
+        ranking = _rank_images(probs_NL[:, [label]], truth_NL[:, [label]], known_NL[:, [label]])
+        for resamples in split_into_blocks(len(copies_RN), len(ranking.image_K)):
             sums = _add_up(ranking, copies_RN[resamples])
             average_precision_RL[resamples, label] = _average_precision(sums)
             roc_auc_RL[resamples, label] = _roc_auc(sums)
@@ -186,30 +185,29 @@ def resampled_average_precision_micro(
 
     Shapes: R resamples, N images, L labels -> R.
     """
-    cell_K = np.flatnonzero(known_NL)
-    ranking = _rank_images(probs_NL.ravel()[cell_K], truth_NL.ravel()[cell_K], cell_K // max(1, probs_NL.shape[1]))
+    ranking = _rank_images(probs_NL, truth_NL, known_NL)
     values_R = np.empty(len(copies_RN))
-    for resamples in split_into_blocks(len(copies_RN), len(cell_K)):
+    for resamples in split_into_blocks(len(copies_RN), len(ranking.image_K)):
         values_R[resamples] = _average_precision(_add_up(ranking, copies_RN[resamples]))
     return values_R
 
 
 @dataclass(frozen=True)
 class _ImageOrder:
-    """The scores of one label from low to high, and where each positive stands among them.
+    """The images in one list from low to high score, and where each positive stands among them.
 
-    `low` and `high` are the positions where the run of scores equal to the positive's begins and ends, `_K` among all
-    scores and `_P` among the positives alone.
+    `low` and `high` are the positions where the run of scores equal to the positive's begins and ends, once among all
+    scores and once among the scores of the positives alone.
 
     Shapes: K known cells, P positives.
     """
 
     image_K: IntArray
     positive_image_P: IntArray
-    low_in_K_P: IntArray
-    high_in_K_P: IntArray
-    low_in_P_P: IntArray
-    high_in_P_P: IntArray
+    low_of_all_P: IntArray
+    high_of_all_P: IntArray
+    low_of_positives_P: IntArray
+    high_of_positives_P: IntArray
 
 
 @dataclass(frozen=True)
@@ -228,11 +226,18 @@ class _Sums:
     all_up_to_RP: npt.NDArray[np.int64]
 
 
-def _rank_images(scores_K: FloatArray, truth_K: BoolArray, image_K: IntArray) -> _ImageOrder:
-    order_K = np.argsort(scores_K)
-    scores_K = scores_K[order_K]
-    image_K = image_K[order_K]
-    is_positive_K = truth_K[order_K]
+def _rank_images(probs_NL: FloatArray, truth_NL: BoolArray, known_NL: BoolArray) -> _ImageOrder:
+    """Return the known cells of all given columns as one list: one column for one label, all of them for micro."""
+    scores = probs_NL.ravel()
+    if known_NL.all():
+        # As below with every cell known, without copying the scores twice.
+        cell_K = np.argsort(scores)
+    else:
+        cell_K = np.flatnonzero(known_NL)
+        cell_K = cell_K[np.argsort(scores[cell_K])]
+    scores_K = scores[cell_K]
+    image_K = cell_K // max(1, probs_NL.shape[1])
+    is_positive_K = truth_NL.ravel()[cell_K]
     scores_P = scores_K[is_positive_K]
     return _ImageOrder(
         image_K,
@@ -252,10 +257,10 @@ def _add_up(ranking: _ImageOrder, copies_RN: CountArray) -> _Sums:
         positive_copies_RP.astype(np.int64),
         positives[:, -1],
         everything[:, -1],
-        positives[:, ranking.low_in_P_P],
-        positives[:, ranking.high_in_P_P],
-        everything[:, ranking.low_in_K_P],
-        everything[:, ranking.high_in_K_P],
+        positives[:, ranking.low_of_positives_P],
+        positives[:, ranking.high_of_positives_P],
+        everything[:, ranking.low_of_all_P],
+        everything[:, ranking.high_of_all_P],
     )
 
 

@@ -57,6 +57,10 @@ SUMMARY_NAMES = (
 """The names of a summary, in the order in which it lists them."""
 
 
+LOWER_IS_BETTER = frozenset({"hamming_loss", "coverage_error", "ranking_loss", "expected_calibration_error", "brier"})
+"""The metrics of which less is better; of all others more is."""
+
+
 class ValueWithInterval(TypedDict):
     """A metric and the limits of its interval, NaN where undefined."""
 

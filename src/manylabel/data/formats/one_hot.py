@@ -81,7 +81,11 @@ def _is_state_column(column: Any) -> bool:
 
 
 def _check_cells(table: Table, names: list[str], states: list[np.ndarray[Any, Any]]) -> None:
-    strange = [(name, int(row)) for name, state_N in zip(names, states, strict=True) for row in np.flatnonzero(state_N == STRANGE)]
+    strange = [
+        (name, int(row))
+        for name, state_N in zip(names, states, strict=True)
+        for row in np.flatnonzero(state_N == STRANGE)
+    ]
     if strange:
         problems = [_describe_cell(table, name, row) for name, row in strange[:MAX_LISTED]]
         raise DataError(join_problems(problems, total=len(strange)))

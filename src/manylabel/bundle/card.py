@@ -1,0 +1,74 @@
+"""The model card: what the model is, for a person who finds its folder."""
+
+from __future__ import annotations
+
+from manylabel.bundle.manifest import Manifest
+
+_TEMPLATE = """# {title}
+
+A multi-label image classifier made with manylabel: every image gets any number of these {num_labels} labels, also none.
+
+| | |
+|---|---|
+| Backbone | {backbone} |
+| Image size | {width} x {height} px |
+| Trained | {created}, on {num_train} images |
+| Chosen by | `{monitor}` = {monitor_value} on {num_val} validation images |
+| Thresholds | for `{goal}`, chosen on the validation images |
+| Digest | `{digest}` |
+
+## Use
+
+```console
+manylabel predict THIS_FOLDER IMAGES...
+```
+
+```python
+import manylabel as ml
+model = ml.load("THIS_FOLDER")
+print(model.predict("image.jpg").labels)
+```
+
+Without manylabel: `model.onnx` takes float32 images `[batch, 3, height, width]` as `manifest.json` says under
+`preprocess`, and gives a probability per label; a label is given where its probability is at least its threshold.
+
+## Labels and thresholds
+
+| label | given from | threshold of |
+|---|---|---|
+{rows}
+"""
+
+
+def write_card(manifest: Manifest) -> str:
+    """Return the model card as Markdown, from the manifest alone."""
+    policy, provenance = manifest.policy, manifest.provenance
+    sources = policy.sources if policy.sources else ("",) * len(manifest.label_space)
+    meaning = {"label": "its own", "global": "all labels", "": ""}
+    rows = "\n".join(
+        f"| {_escape(name)} | {threshold:.3f} | {meaning.get(source, source)} |"
+        for name, threshold, source in zip(manifest.label_space, policy.thresholds, sources, strict=True)
+    )
+    monitor_value = provenance.get("monitor_value")
+    return _TEMPLATE.format(
+        title=_escape(str(provenance.get("name", "Model"))),
+        num_labels=len(manifest.label_space),
+        backbone=_escape(str(manifest.backbone.get("name", "unknown"))),
+        width=manifest.preprocess.width_px,
+        height=manifest.preprocess.height_px,
+        created=provenance.get("created", "unknown"),
+        num_train=provenance.get("num_train", "unknown"),
+        num_val=provenance.get("num_val", "unknown"),
+        monitor=provenance.get("monitor", "unknown"),
+        monitor_value=f"{monitor_value:.3f}" if isinstance(monitor_value, float) else "undefined",
+        goal=policy.goal,
+        digest=manifest.digest,
+        rows=rows,
+    )
+
+
+def _escape(text: str) -> str:
+    """Keep a hostile name from ending a table cell or starting markup."""
+    for sign in ("\\", "|", "<", "`", "[", "*", "_"):
+        text = text.replace(sign, "&lt;" if sign == "<" else f"\\{sign}")
+    return text

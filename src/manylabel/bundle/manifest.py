@@ -1,0 +1,102 @@
+"""The manifest of a bundle: labels, preprocessing, decisions and provenance as JSON, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manylabel.data.preprocess import Preprocess
+from manylabel.decisions.policy import DecisionPolicy
+from manylabel.errors import BundleError, build_message
+from manylabel.labels.space import LabelSpace
+
+SCHEMA_VERSION = 1
+"""Raised when an older manylabel could misread a newer manifest."""
+
+_REQUIRED = ("schema_version", "labels", "preprocess", "policy", "backbone", "head", "provenance", "files")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a bundle knows beside its weights; `files` maps each file to its SHA-256."""
+
+    label_space: LabelSpace
+    preprocess: Preprocess
+    policy: DecisionPolicy
+    backbone: Mapping[str, Any]
+    head: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that identify what the model answers: weights, labels, pixels and decisions."""
+        answering = {
+            "labels": self.label_space.names,
+            "preprocess": self.preprocess.to_dict(),
+            "policy": self.policy.to_dict(),
+            "files": dict(self.files),
+        }
+        return hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what stands in `manifest.json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "digest": self.digest,
+            "labels": list(self.label_space.names),
+            "preprocess": self.preprocess.to_dict(),
+            "policy": self.policy.to_dict(),
+            "backbone": dict(self.backbone),
+            "head": dict(self.head),
+            "provenance": dict(self.provenance),
+            "files": dict(self.files),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> Manifest:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            BundleError: a key is missing, the schema is newer than this manylabel, or the digest does not fit.
+        """
+        missing = [key for key in _REQUIRED if key not in values]
+        if missing:
+            raise BundleError(build_message(where, f"the manifest lacks {missing[0]!r}", do="Export the model again"))
+        version = values["schema_version"]
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise BundleError(
+                build_message(
+                    where,
+                    "the manifest is of a newer kind",
+                    got=version,
+                    expected=f"{SCHEMA_VERSION} or less",
+                    do="Upgrade manylabel",
+                )
+            )
+        try:
+            space = LabelSpace(tuple(values["labels"]))
+            manifest = cls(
+                space,
+                Preprocess.from_dict(values["preprocess"]),
+                DecisionPolicy.from_dict(values["policy"], space),
+                values["backbone"],
+                values["head"],
+                values["provenance"],
+                values["files"],
+            )
+        except (TypeError, AttributeError) as error:
+            raise BundleError(
+                build_message(where, f"the manifest is damaged ({error})", do="Export the model again")
+            ) from error
+        if values.get("digest") != manifest.digest:
+            raise BundleError(
+                build_message(
+                    where, "the manifest was changed after it was written", got=values.get("digest"), expected=manifest.digest,
+                    do="Export the model again",
+                )
+            )  # fmt: skip
+        return manifest

@@ -1,0 +1,62 @@
+"""`manylabel evaluate`: a model's label sets against the truth of a table."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+
+from manylabel.cli.console import build_results_console, show_progress
+from manylabel.cli.tables import Reading
+from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
+from manylabel.evaluation.report.metrics import build_metrics
+from manylabel.evaluation.report.terminal import print_report
+from manylabel.runs.evaluate import evaluate
+
+UNKNOWN_LABELS = ("stop", "drop")
+ALL_PARTS = "all"
+
+
+def run_evaluate(
+    model: str,
+    data: str,
+    images: str | None,
+    out: Path | None,
+    part: str | None,
+    unknown_labels: str,
+    layout: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    json: bool,
+    quiet: bool,
+) -> int:
+    """Judge and print; return 1 if some images could not be used."""
+    if unknown_labels not in UNKNOWN_LABELS:
+        problem = f"unknown choice {unknown_labels!r}{suggest_name(unknown_labels, UNKNOWN_LABELS)}"
+        raise ConfigError(build_message("--unknown-labels", problem, expected=join_names(UNKNOWN_LABELS)))
+    annotations = Reading(images, layout, image_column, label_column).load(data)
+    parts = annotations.parts()
+    name = part if part is not None else "test" if "test" in parts else ALL_PARTS
+    if name != ALL_PARTS:
+        if name not in parts:
+            known = join_names([*parts, ALL_PARTS])
+            raise DataError(
+                build_message(data, f"there is no part {name!r}{suggest_name(name, parts)}", expected=known)
+            )
+        annotations = parts[name]
+    with show_progress(quiet or json) as tell:
+        report = evaluate(
+            model,
+            annotations,
+            name=name if name != ALL_PARTS else "test",
+            out=out,
+            unknown_labels=unknown_labels,
+            on_event=tell,
+        )
+    if json:
+        print(json_format.dumps(build_metrics([report]), indent=2, ensure_ascii=False))
+    else:
+        console = build_results_console()
+        print_report(report, console)
+        if out is not None:
+            console.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)
+    return 1 if report.skipped else 0

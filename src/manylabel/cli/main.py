@@ -1,0 +1,277 @@
+"""The parser: every command with its flags; what a command does stands in the file of its name."""
+
+from __future__ import annotations
+
+import inspect as signatures
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from manylabel.errors import ManylabelError, explain_missing_module
+from manylabel.training.config import TrainConfig
+
+EXIT_FOUND, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="manylabel",
+    help="Multi-label image classification: from a table and a folder of images to a model that decides.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A table (CSV, TSV), a folder of label folders, or a folder with one table.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A bundle, or a run folder that has one.", show_default=False)
+]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images", metavar="DIR", help="The folder that paths in DATA start from; by default the table's own."
+    ),
+]
+Layout = Annotated[
+    str | None, typer.Option("--layout", help="Overrule the layout that was found: one-hot, delimited or folders.")
+]
+ImageColumn = Annotated[
+    str | None, typer.Option("--image-column", metavar="NAME", help="The column that names the images.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", metavar="NAME", help="The column that lists the labels.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from manylabel import __version__
+
+        typer.echo(f"manylabel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Multi-label image classification: from a table and a folder of images to a model that decides."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where data, run and pictures go.")] = Path(
+        "manylabel-demo"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Make data, train, tune, evaluate, report and predict: the whole way in about a minute."""
+    from manylabel.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(out, quiet))
+
+
+@app.command()
+def inspect(
+    data: Data,
+    images: Images = None,
+    layout: Layout = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show how DATA is understood and what is wrong with it; exit code 1 if any finding is an error."""
+    from manylabel.cli.inspect import run_inspect
+
+    raise typer.Exit(run_inspect(data, images, layout, image_column, label_column, json, quiet))
+
+
+@app.command()
+def split(
+    data: Data,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The table to write, such as split.csv.", show_default=False)
+    ],
+    images: Images = None,
+    parts: Annotated[str, typer.Option("--parts", help="The share of each part.")] = "train=0.7,val=0.15,test=0.15",
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="COLUMN", help="Images with the same value stay in one part.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", metavar="K", help="K equal parts fold0, fold1, ... instead of --parts.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same split.")] = 0,
+    layout: Layout = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    quiet: Quiet = False,
+) -> None:
+    """Divide DATA into parts in which every label has its share, and write it as one table with a part column."""
+    from manylabel.cli.split import run_split
+
+    raise typer.Exit(run_split(data, out, images, parts, group, folds, seed, layout, image_column, label_column, quiet))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    images: Images = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where predictions, metrics, report and pictures go.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part", help="The part of DATA to judge; by default test where DATA has parts. 'all' takes every image."
+        ),
+    ] = None,
+    unknown_labels: Annotated[
+        str, typer.Option("--unknown-labels", help="What to do with labels of DATA that the model lacks: stop or drop.")
+    ] = "stop",
+    layout: Layout = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Let MODEL answer for DATA and judge its label sets against the truth."""
+    from manylabel.cli.evaluate import run_evaluate
+
+    raise typer.Exit(
+        run_evaluate(model, data, images, out, part, unknown_labels, layout, image_column, label_column, json, quiet)
+    )
+
+
+@app.command()
+def predict(
+    model: Model,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES...", help="Files, folders, globs, or - for paths on standard input.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write .csv, .jsonl or .parquet instead of printing.")
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k", min=1, metavar="N", help="The N most probable labels instead of those above their thresholds."
+        ),
+    ] = None,
+    all_probabilities: Annotated[
+        bool, typer.Option("--all-probabilities", help="Give the probability of every label.")
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE.png", help="Draw the first image with its labels and margins."),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give every image its labels; exit code 1 if some images cannot be used."""
+    from manylabel.cli.predict import run_predict
+
+    raise typer.Exit(run_predict(model, images, out, top_k, all_probabilities, picture, json, quiet))
+
+
+def _build_train_command() -> Callable[..., None]:
+    """Return the train command: its own flags, then every field of TrainConfig under the field's name."""
+
+    def train(**given: Any) -> None:
+        from manylabel.cli.train import run_train
+
+        settings = {field.name: given.pop(field.name) for field in fields(TrainConfig)}
+        raise typer.Exit(
+            run_train(settings={key: value for key, value in settings.items() if value is not None}, **given)
+        )
+
+    own: dict[str, tuple[Any, Any]] = {
+        "data": (Data, signatures.Parameter.empty),
+        "out": (Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder of the run; it may not hold another one.", show_default=False)], signatures.Parameter.empty),
+        "images": (Images, None),
+        "val": (Annotated[str | None, typer.Option("--val", metavar="DATA", help="Images that choose the epoch and the thresholds.")], None),
+        "test": (Annotated[str | None, typer.Option("--test", metavar="DATA", help="Images to judge on at the end.")], None),
+        "config_file": (Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML or JSON; flags win over it.")], None),
+        "layout": (Layout, None),
+        "image_column": (ImageColumn, None),
+        "label_column": (LabelColumn, None),
+        "quiet": (Quiet, False),
+    }  # fmt: skip
+    parameters = [
+        signatures.Parameter(name, signatures.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in own.items()
+    ]
+    parameters += [_build_flag(field) for field in fields(TrainConfig)]
+    train.__signature__ = signatures.Signature(parameters)  # type: ignore[attr-defined]
+    train.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    train.__doc__ = "Train a model on DATA, choose its thresholds, judge it and write everything to --out."
+    return train
+
+
+def _build_flag(field: Any) -> signatures.Parameter:
+    """Return the flag of one setting; not giving it is None, so that a file of settings can fill it."""
+    kind = get_type_hints(TrainConfig)[field.name]
+    default = field.default if field.default is not MISSING else ""
+    shown = f" [default: {default}]" if kind is not bool and default != "" else ""
+    flag = "--" + field.name.replace("_", "-")
+    names = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
+    option = typer.Option(*names, help=field.metadata["help"] + shown, show_default=False)
+    value_kind = kind if kind in (int, float, bool) else str
+    return signatures.Parameter(
+        field.name, signatures.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value_kind | None, option]
+    )
+
+
+app.command("train")(_build_train_command())
+
+
+def run() -> None:
+    """Run a command: a message and exit code 2 for what a user can put right, a traceback for our own bugs only."""
+    sys.exit(_run_command())
+
+
+def _run_command() -> int:
+    import click
+
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ManylabelError as error:
+        typer.echo(f"Error: {error}", err=True)
+        return EXIT_WRONG_USE
+    except ModuleNotFoundError as error:
+        explained = explain_missing_module(error)
+        if explained is error:
+            raise
+        typer.echo(f"Error: {explained}", err=True)
+        return EXIT_WRONG_USE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone: nothing is left to say, not even by the interpreter at its end.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    return int(code) if code is not None else 0

@@ -1,0 +1,1 @@
+"""A report shown to people and programs: metrics.json, the terminal, one page of HTML."""

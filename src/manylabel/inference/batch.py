@@ -1,0 +1,143 @@
+"""Many images: which files an argument stands for, and their answers as CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from manylabel.data.images import find_images
+from manylabel.errors import DataError, RunError, build_message
+from manylabel.files import describe_write_error
+from manylabel.inference.prediction import Prediction
+from manylabel.labels.predictions import PROBABILITY_PREFIX
+from manylabel.labels.space import LabelSpace
+
+_ROWS_PER_GROUP = 4096
+
+
+def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]:
+    """Return the path of every image that the arguments stand for, each once, in order.
+
+    A folder stands for every file below it with an image extension, a pattern for what it matches, `-` for the paths
+    on standard input, one per line; anything else is a path, even if nothing is there: it gets an answer too.
+
+    Raises:
+        DataError: the arguments stand for no image at all.
+    """
+    paths: dict[str, None] = {}
+    for argument in arguments:
+        if argument == "-":
+            found = [line.rstrip("\r\n") for line in standard_input if line.strip()]
+        elif os.path.isdir(argument):  # noqa: PTH112 - arguments stay text
+            found = [str(path) for path in find_images(Path(argument))]
+        elif os.path.lexists(argument) or not glob.has_magic(argument):
+            found = [argument]
+        else:
+            found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the pattern's own spelling
+        paths.update(dict.fromkeys(found))
+    if not paths:
+        raise DataError(
+            build_message(" ".join(arguments), "there is no image", expected="files, folders or patterns with images")
+        )
+    return list(paths)
+
+
+def save_answers(
+    predictions: Iterable[Prediction],
+    path: Path,
+    label_space: LabelSpace,
+    all_probabilities: bool = False,
+    on_image: Callable[[], None] | None = None,
+) -> int:
+    """Write one row per image as the extension of `path` says, and return how many images could not be used.
+
+    The file takes its place when it is complete: an interrupted run leaves what was there before.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    num_failed = 0
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with WRITERS[path.suffix.lower()](partial, label_space, all_probabilities) as write:
+            for prediction in predictions:
+                write(prediction)
+                num_failed += prediction.labels is None
+                if on_image is not None:
+                    on_image()
+        partial.replace(path)
+    except OSError as error:
+        raise RunError(describe_write_error(path, 0, error)) from error
+    finally:
+        if partial.is_file():
+            partial.unlink()
+    return num_failed
+
+
+Write = Callable[[Prediction], None]
+
+
+@contextmanager
+def _write_csv(path: Path, label_space: LabelSpace, all_probabilities: bool) -> Iterator[Write]:
+    names = [PROBABILITY_PREFIX + label for label in label_space] if all_probabilities else []
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "labels", "error", *names])
+
+        def write(prediction: Prediction) -> None:
+            labels = "" if prediction.labels is None else "|".join(prediction.labels)
+            error = "" if prediction.error is None else prediction.error["message"]
+            probs = [repr(prediction.probabilities[label]) if prediction.probabilities else "" for label in label_space]
+            writer.writerow([prediction.image, labels, error, *(probs if all_probabilities else [])])
+
+        yield write
+
+
+@contextmanager
+def _write_jsonl(path: Path, label_space: LabelSpace, all_probabilities: bool) -> Iterator[Write]:  # noqa: ARG001 - a writer
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        yield lambda prediction: print(json.dumps(prediction.to_dict(all_probabilities), ensure_ascii=False), file=file)
+
+
+@contextmanager
+def _write_parquet(path: Path, label_space: LabelSpace, all_probabilities: bool) -> Iterator[Write]:  # noqa: ARG001 - a writer
+    """Parquet has a list column of labels and one float32 column per label, always all of them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [("image", pa.string()), ("labels", pa.list_(pa.string())), ("error", pa.string())]
+        + [(PROBABILITY_PREFIX + label, pa.float32()) for label in label_space]
+    )
+    rows: list[dict[str, Any]] = []
+    with pq.ParquetWriter(path, schema) as writer:
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+            rows.clear()
+
+        def write(prediction: Prediction) -> None:
+            error = None if prediction.error is None else prediction.error["message"]
+            labels = None if prediction.labels is None else list(prediction.labels)
+            probs = {PROBABILITY_PREFIX + label: prob for label, prob in prediction.probabilities.items()}
+            rows.append({"image": prediction.image, "labels": labels, "error": error, **probs})
+            if len(rows) == _ROWS_PER_GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+WRITERS: Mapping[str, Callable[[Path, LabelSpace, bool], Any]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
+"""How answers are written, by the extension of the file."""

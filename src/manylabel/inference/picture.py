@@ -1,0 +1,83 @@
+"""The picture of a prediction: the image, its labels, and how far each is from its threshold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from manylabel.data.images import load_image
+from manylabel.errors import DataError, build_message
+from manylabel.inference.prediction import Prediction
+from manylabel.inference.predictor import ImageSource
+
+_MAX_BARS = 12
+_GIVEN_COLOUR, _OTHER_COLOUR = "#1b6ca8", "#b9c4cc"
+_MAX_NAME_LENGTH = 28
+
+
+def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.PathLike[str]) -> None:
+    """Draw an image with its labels and, as bars from each label's threshold, by how much it has them or not.
+
+    Args:
+        prediction: the answer for the image.
+        image: what was predicted: a path, bytes, an array or a Pillow image.
+        path: the PNG to write.
+
+    Raises:
+        DataError: the prediction is an error: there is nothing to draw.
+    """
+    if prediction.labels is None:
+        message = "unknown error" if prediction.error is None else prediction.error["message"]
+        raise DataError(build_message(prediction.image, f"no picture of an image that cannot be used ({message})"))
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    margins = prediction.margins
+    chosen = sorted(margins, key=lambda label: -margins[label])[: max(_MAX_BARS, len(prediction.labels))]
+    figure = Figure(figsize=(9, max(3.2, 0.32 * len(chosen) + 1.3)), layout="constrained")
+    FigureCanvasAgg(figure)
+    photo, bars = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    photo.imshow(load_image(image, name=prediction.image), interpolation="nearest")
+    photo.set_axis_off()
+    title = ", ".join(_shorten(label) for label in prediction.labels) if prediction.labels else "none of the labels"
+    photo.set_title(_wrap(title), fontsize=11, fontweight="bold")
+    given = set(prediction.labels)
+    places = range(len(chosen))
+    bars.barh(
+        places,
+        [margins[label] for label in chosen],
+        color=[_GIVEN_COLOUR if label in given else _OTHER_COLOUR for label in chosen],
+        height=0.7,
+    )
+    bars.set_yticks(places, [_shorten(label) for label in chosen])
+    bars.invert_yaxis()
+    bars.axvline(0, color="#333333", linewidth=1)
+    bars.set_xlabel("probability minus the label's threshold")
+    for place, label in zip(places, chosen, strict=True):
+        margin = margins[label]
+        bars.annotate(
+            f"{prediction.probabilities[label]:.2f}",
+            (margin, place),
+            xytext=(4 if margin >= 0 else -4, 0),
+            textcoords="offset points",
+            ha="left" if margin >= 0 else "right",
+            va="center",
+            fontsize=8.5,
+            color="#333333",
+        )
+    bars.margins(x=0.18)
+    bars.spines[["top", "right", "left"]].set_visible(False)
+    bars.tick_params(axis="y", length=0)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _shorten(label: str) -> str:
+    shown = label.replace("$", r"\$")  # a dollar sign would start a formula
+    return shown if len(shown) <= _MAX_NAME_LENGTH else shown[: _MAX_NAME_LENGTH - 1] + "…"
+
+
+def _wrap(text: str, width: int = 40) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))

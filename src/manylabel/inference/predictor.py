@@ -1,0 +1,179 @@
+"""Predictor: a bundle that answers, one image at a time or many."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from PIL import Image
+
+from manylabel.bundle.bundle import Bundle, load_bundle
+from manylabel.data.annotations import Annotations
+from manylabel.data.images import ImageError, load_image
+from manylabel.data.preprocess import Preprocess
+from manylabel.decisions.policy import DecisionPolicy
+from manylabel.errors import BundleError, build_message
+from manylabel.inference.prediction import Prediction
+from manylabel.labels.predictions import Predictions
+from manylabel.labels.space import LabelSpace
+
+ImageSource = str | os.PathLike[str] | bytes | npt.NDArray[np.generic] | Image.Image
+Item = TypeVar("Item")
+
+_IMAGES_AHEAD = 16
+"""How many images are decoded before their turn; bounds the memory of a folder of millions."""
+
+
+class Predictor:
+    """A loaded model: images in, label sets out; torch is not needed.
+
+    The network sees one image at a time: on a CPU a batch is not faster, and the answer for an image never depends on
+    its neighbours.
+    """
+
+    def __init__(self, bundle: Bundle, num_threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if num_threads is not None:
+            options.intra_op_num_threads = num_threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(bundle.onnx_path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # onnxruntime raises a dozen classes of its own for a file that it cannot use.
+            raise BundleError(
+                build_message(bundle.onnx_path, f"not a usable network ({error})", do="Export it again")
+            ) from error
+        self.bundle = bundle
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The labels and their order."""
+        return self.bundle.manifest.label_space
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What is done to an image before the network sees it."""
+        return self.bundle.manifest.preprocess
+
+    @property
+    def policy(self) -> DecisionPolicy:
+        """How probabilities become label sets."""
+        return self.bundle.manifest.policy
+
+    def predict(self, image: ImageSource, name: str | None = None, *, top_k: int | None = None) -> Prediction:
+        """Return the labels of one image; one that cannot be used gives a Prediction with `error` set.
+
+        Args:
+            image: a path, the bytes of a file, an array (height x width, or height x width x 3), or a Pillow image.
+            name: what the answer calls the image; by default its path.
+            top_k: gives the k most probable labels instead of those above their thresholds.
+        """
+        shown = name if name is not None else str(image) if isinstance(image, str | os.PathLike) else "image"
+        return self._answer(shown, self._prepare(image, shown), top_k)
+
+    def predict_many(
+        self, images: Iterable[str | os.PathLike[str]], *, top_k: int | None = None
+    ) -> Iterator[Prediction]:
+        """Yield a Prediction for each path, in order; images are decoded ahead in threads."""
+        sources = ((str(image), image) for image in images)
+        for shown, prepared in self._prepare_ahead(sources):
+            yield self._answer(shown, prepared, top_k)
+
+    def predict_annotations(
+        self, annotations: Annotations
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32] | ImageError]]:
+        """Yield (row, probabilities [L] or the reason why there are none) for every image of a table, in order."""
+        sources = ((record.id, record.source) for record in annotations.records)
+        for row, (_, prepared) in enumerate(self._prepare_ahead(sources)):
+            yield row, prepared if isinstance(prepared, ImageError) else self._run(prepared)
+
+    def _prepare(self, image: ImageSource, name: str) -> npt.NDArray[np.float32] | ImageError:
+        try:
+            return self.preprocess(load_image(image, name=name))
+        except ImageError as error:
+            return error
+
+    def _prepare_ahead(
+        self, sources: Iterable[tuple[str, ImageSource]]
+    ) -> Iterator[tuple[str, npt.NDArray[np.float32] | ImageError]]:
+        waiting: deque[tuple[str, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            try:
+                for name, source in sources:
+                    waiting.append((name, pool.submit(self._prepare, source, name)))
+                    if len(waiting) >= _IMAGES_AHEAD:
+                        shown, future = waiting.popleft()
+                        yield shown, future.result()
+                while waiting:
+                    shown, future = waiting.popleft()
+                    yield shown, future.result()
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    def _run(self, pixels_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        (probs_BL,) = self._session.run(None, {self._session.get_inputs()[0].name: pixels_CHW[None]})
+        probs_L: npt.NDArray[np.float32] = np.asarray(probs_BL[0], np.float32)
+        return probs_L
+
+    def _answer(self, name: str, prepared: npt.NDArray[np.float32] | ImageError, top_k: int | None) -> Prediction:
+        if isinstance(prepared, ImageError):
+            error = {"kind": prepared.kind, "message": str(prepared)}
+            return Prediction(name, None, model=self.bundle.digest, error=error)
+        probs_L = self._run(prepared)
+        columns = (
+            self.policy.order(probs_L)
+            if top_k is None
+            else [int(column) for column in np.argsort(-probs_L, kind="stable")[:top_k]]
+        )
+        names = self.label_space.names
+        return Prediction(
+            name,
+            tuple(names[column] for column in columns),
+            dict(zip(names, probs_L.tolist(), strict=True)),
+            dict(zip(names, self.policy.thresholds, strict=True)),
+            self.bundle.digest,
+        )
+
+
+def load(path: str | os.PathLike[str], num_threads: int | None = None) -> Predictor:
+    """Load a model from a bundle or a run folder; neither torch nor the training code is needed.
+
+    Raises:
+        BundleError: there is no bundle, or it is damaged or of a newer kind.
+    """
+    return Predictor(load_bundle(path), num_threads)
+
+
+def collect_predictions(
+    predictor: Predictor, annotations: Annotations, on_image: Callable[[], None] | None = None
+) -> tuple[Predictions, dict[str, str]]:
+    """Return the predictions for the usable images of a table with their truth, and why the others have none.
+
+    The labels of the table are matched by name; all of the table's labels have to be the model's. `on_image` is told
+    after each image.
+    """
+    aligned = annotations.align(predictor.label_space)
+    rows, probs, skipped = [], [], {}
+    for row, answer in predictor.predict_annotations(aligned):
+        if isinstance(answer, ImageError):
+            skipped[aligned.records[row].id] = str(answer)
+        else:
+            rows.append(row)
+            probs.append(answer)
+        if on_image is not None:
+            on_image()
+    usable = aligned.select(rows)
+    probs_NL = np.stack(probs) if probs else np.zeros((0, len(predictor.label_space)), np.float32)
+    predictions = Predictions(
+        usable.images, predictor.label_space, probs_NL, usable.targets, predictor.bundle.digest, usable.digest
+    )
+    return predictions, skipped

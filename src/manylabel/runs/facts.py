@@ -1,0 +1,32 @@
+"""What a run notes down about where and with what it ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_PACKAGES = ("manylabel", "torch", "torchvision", "timm", "accelerate", "numpy", "Pillow", "onnxruntime", "pyarrow")
+
+
+def collect_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide what a run computes."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def collect_hardware(device: str, num_threads: int) -> dict[str, Any]:
+    """Return what the run computed on; no host name and no user name."""
+    return {
+        "device": device,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "num_cores": os.cpu_count(),
+        "num_threads": num_threads,
+    }

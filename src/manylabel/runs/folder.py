@@ -1,0 +1,118 @@
+"""RunFolder: where every file of a run stands."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from manylabel.errors import RunError, build_message, join_names
+from manylabel.files import describe_write_error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run; INTERFACE.md promises them."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings, versions, digests of the data, hardware."""
+        return self.path / "config.json"
+
+    @property
+    def data(self) -> Path:
+        """The canonical table of all images of the run, with their parts."""
+        return self.path / "data.csv"
+
+    @property
+    def history(self) -> Path:
+        """One JSON object per epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The last state, to go on from, and the best weights."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Everything that a run needs to go on bit for bit."""
+        return self.checkpoints / "last.safetensors"
+
+    @property
+    def best_weights(self) -> Path:
+        """The weights of the best epoch."""
+        return self.checkpoints / "best.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of every part that was judged."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """One page that needs no network."""
+        return self.path / "report.html"
+
+    @property
+    def pictures(self) -> Path:
+        """Curves and confusion counts as PNG."""
+        return self.path / "pictures"
+
+    @property
+    def bundle(self) -> Path:
+        """The model."""
+        return self.path / "bundle"
+
+    def predictions(self, part: str) -> Path:
+        """The probabilities and the truth of a part."""
+        return self.path / "predictions" / f"{part}.parquet"
+
+    @property
+    def _own(self) -> tuple[Path, ...]:
+        return (
+            self.config, self.data, self.history, self.checkpoints, self.metrics, self.report, self.pictures, self.bundle,
+            self.path / "predictions",
+        )  # fmt: skip
+
+
+def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> RunFolder:
+    """Make the folder of a new run, or find that of a run that goes on.
+
+    Args:
+        resume: whether the folder has to hold a run already; a new run never touches another one's files.
+        num_bytes: about how much the run will write; less free space is an error now, not in the last epoch.
+
+    Raises:
+        RunError: the folder holds another run (or, to resume, none), cannot be made, or has too little space.
+    """
+    folder = RunFolder(path)
+    if path.exists() and not path.is_dir():
+        raise RunError(build_message(path, "a file stands where the run's folder should be", do="Choose another --out"))
+    taken = [own.name for own in folder._own if own.exists()]
+    if resume and not folder.last_checkpoint.exists():
+        raise RunError(build_message(path, "there is no run to go on with", do="Start one without --resume"))
+    if taken and not resume:
+        raise RunError(
+            build_message(
+                path,
+                f"the folder holds another run ({join_names(taken)})",
+                do="Choose another --out, or go on with --resume",
+            )
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        raise RunError(describe_write_error(path, num_bytes, error)) from error
+    if free < num_bytes:
+        raise RunError(
+            build_message(
+                path,
+                f"{free:,} bytes are free, the run needs about {num_bytes:,}",
+                do="Free space or choose another --out",
+            )
+        )
+    return folder

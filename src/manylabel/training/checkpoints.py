@@ -1,0 +1,129 @@
+"""Checkpoints: everything a run needs to go on bit for bit, as safetensors with JSON in the header; never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from manylabel.errors import RunError, build_message
+from manylabel.files import write_bytes_atomically
+
+_MODEL, _AVERAGE, _OPTIMISER, _RANDOM = "model.", "average.", "optimiser.", "random.cpu"
+
+
+@dataclass
+class Progress:
+    """How far a run is: the epoch under way, the images of it that are done, and the best epoch so far."""
+
+    epoch: int = 0
+    images_done: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    num_seen: int = 0
+    best_value: float = float("nan")
+    best_epoch: int = -1
+    is_finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+    bad_images: dict[str, str] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    average: AveragedModel | None,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    identity: Mapping[str, str],
+) -> None:
+    """Write weights, moving average, optimiser, random state and progress in one file, whole or not at all.
+
+    Args:
+        identity: what has to be the same when the run goes on, such as the digests of data and settings.
+    """
+    tensors = {_MODEL + key: tensor for key, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {_AVERAGE + key: tensor for key, tensor in average.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"{_OPTIMISER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    tensors[_RANDOM] = torch.random.get_rng_state()
+    metadata = {"progress": json.dumps(asdict(progress)), "identity": json.dumps(dict(identity))}
+    write_bytes_atomically(path, to_safetensors(_detach(tensors), metadata))
+
+
+def load_checkpoint(
+    path: Path,
+    model: nn.Module,
+    average: AveragedModel | None,
+    optimiser: torch.optim.Optimizer,
+    identity: Mapping[str, str],
+) -> Progress:
+    """Put a run back where `save_checkpoint` left it.
+
+    Raises:
+        RunError: the file is missing or damaged, or belongs to a run with other data or settings; the message says
+            which.
+    """
+    tensors, metadata = _read(path)
+    saved = json.loads(metadata["identity"])
+    differing = [key for key in identity if saved.get(key) != identity[key]]
+    if differing:
+        key = differing[0]
+        raise RunError(
+            build_message(
+                path, f"the run was started with another {key}", got=identity[key], expected=repr(saved.get(key)),
+                do="Resume with the same data and settings, or start a new run in another --out",
+            )
+        )  # fmt: skip
+    model.load_state_dict(_strip(tensors, _MODEL))
+    if average is not None:
+        average.load_state_dict(_strip(tensors, _AVERAGE))
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _strip(tensors, _OPTIMISER).items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+    torch.random.set_rng_state(tensors[_RANDOM])
+    return Progress(**json.loads(metadata["progress"]))
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write weights alone as safetensors, whole or not at all."""
+    write_bytes_atomically(path, to_safetensors(_detach(state), dict(metadata) if metadata is not None else None))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights alone.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    return _read(path)[0]
+
+
+def _detach(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+
+
+def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise RunError(build_message(path, "there is no checkpoint", do="Start the run without --resume"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise RunError(
+            build_message(path, f"the checkpoint is damaged ({error})", do="Start a new run in another --out")
+        ) from error

@@ -1,0 +1,192 @@
+"""From Annotations to batches: a Dataset and a DataLoader that are usable in anybody's loop.
+
+What an image looks like in an epoch depends on the seed, the epoch and its row only: not on the number of workers, nor
+on which images stand around it or cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from manylabel.augment.presets import Augmentation
+from manylabel.data.annotations import Annotations
+from manylabel.data.images import ImageError, load_image
+from manylabel.data.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image as the model sees it, or the reason why it cannot be seen.
+
+    Shapes: `pixels_CHW` float32 [3, H, W], normalised; `truth_L` float32 [L]; `known_L` bool [L].
+    """
+
+    row: int
+    pixels_CHW: Tensor | None
+    truth_L: Tensor
+    known_L: Tensor
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The usable images of a batch, and the rows that were not usable with the reasons.
+
+    Shapes: B usable images; `images_BCHW` float32, `truth_BL` float32, `known_BL` bool, `rows_B` int64.
+    """
+
+    images_BCHW: Tensor
+    truth_BL: Tensor
+    known_BL: Tensor
+    rows_B: Tensor
+    bad_rows: tuple[tuple[int, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows_B)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device, images channels last, which convolutions are fastest on."""
+        return Batch(
+            self.images_BCHW.to(device, memory_format=torch.channels_last, non_blocking=True),
+            self.truth_BL.to(device, non_blocking=True),
+            self.known_BL.to(device, non_blocking=True),
+            self.rows_B,
+            self.bad_rows,
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, as a DataLoader with `pin_memory=True` asks for."""
+        return Batch(
+            self.images_BCHW.pin_memory(),
+            self.truth_BL.pin_memory(),
+            self.known_BL.pin_memory(),
+            self.rows_B,
+            self.bad_rows,
+        )
+
+
+class ImageDataset(Dataset[Example]):
+    """The images of a table as the model sees them.
+
+    `dataset[row]` is the image as in validation and export; `dataset[row, draw_seed]` is changed at random, the same
+    seed always in the same way. An image that cannot be read gives an Example with `error` set: never another image.
+
+    Args:
+        annotations: the images and their truth.
+        preprocess: brings an image to the size and scale that the model expects.
+        augmentation: changes training images; None leaves them as they are.
+    """
+
+    def __init__(
+        self, annotations: Annotations, preprocess: Preprocess, augmentation: Augmentation | None = None
+    ) -> None:
+        self.annotations = annotations
+        self.preprocess = preprocess
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Example:
+        row, draw_seed = key if isinstance(key, tuple) else (key, None)
+        record = self.annotations.records[row]
+        truth_L = torch.from_numpy(self.annotations.targets.present_NL([row])[0].astype(np.float32))
+        known_L = torch.from_numpy(self.annotations.targets.known_NL([row])[0])
+        try:
+            image = load_image(record.source, name=record.id)
+        except ImageError as error:
+            return Example(row, None, truth_L, known_L, str(error))
+        if draw_seed is None or self.augmentation is None:
+            pixels = self.preprocess(image)
+        else:
+            # The generator is put back, so that reading an image in the training process leaves dropout alone.
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(draw_seed)
+                pixels = self.preprocess.normalise(np.asarray(self.augmentation(image)))
+        return Example(row, torch.from_numpy(pixels), truth_L, known_L)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Every row once an epoch in random order, each with the seed of its random changes.
+
+    Call `start_epoch` before each epoch; `start` skips rows at its beginning, for going on in the middle of one. (It is
+    not called `set_epoch`: Accelerate would call that too, and forget `start`.)
+    """
+
+    def __init__(self, num_images: int, seed: int) -> None:
+        self.num_images = num_images
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def start_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose which epoch's order comes next, and how many of its rows are already done."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return self.num_images - self.start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(self.num_images)
+        draw_seeds = rng.integers(0, 2**63 - 1, self.num_images)  # by row, so that the order does not matter
+        for row in order[self.start :]:
+            yield int(row), int(draw_seeds[row])
+
+
+def build_batch(examples: Sequence[Example]) -> Batch:
+    """Put examples together; those with an error are listed beside the usable ones."""
+    usable = [example for example in examples if example.pixels_CHW is not None]
+    bad_rows = tuple((example.row, example.error) for example in examples if example.pixels_CHW is None)
+    num_labels = len(examples[0].truth_L)
+    pixels = [example.pixels_CHW for example in usable if example.pixels_CHW is not None]
+    return Batch(
+        torch.stack(pixels) if pixels else torch.zeros(0, 3, 1, 1),
+        torch.stack([example.truth_L for example in usable]) if usable else torch.zeros(0, num_labels),
+        torch.stack([example.known_L for example in usable])
+        if usable
+        else torch.zeros(0, num_labels, dtype=torch.bool),
+        torch.tensor([example.row for example in usable], dtype=torch.int64),
+        bad_rows,
+    )
+
+
+def build_loader(
+    dataset: ImageDataset,
+    batch_size: int,
+    *,
+    sampler: EpochSampler | None = None,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Build a DataLoader that yields `Batch`: in the order of the table, or in a sampler's.
+
+    Args:
+        workers: processes that decode images; 0 decodes in this one. More never changes a batch.
+    """
+    is_parallel = workers > 0
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=build_batch,
+        pin_memory=pin_memory,
+        # A generator of its own: torch draws a seed from it for every pass, which must not move the global one.
+        generator=torch.Generator().manual_seed(0),
+        persistent_workers=is_parallel,
+        prefetch_factor=4 if is_parallel else None,
+        worker_init_fn=_start_worker if is_parallel else None,
+    )
+
+
+def _start_worker(worker: int) -> None:  # noqa: ARG001 - torch passes the worker's number
+    """Leave the cores to the training process: a worker decodes one image at a time."""
+    torch.set_num_threads(1)

@@ -1,0 +1,218 @@
+"""The training loop, top to bottom. Nothing can hook into it: `on_event` is told, `should_stop` is asked."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from manylabel.decisions.policy import DecisionPolicy
+from manylabel.decisions.thresholds import HALF
+from manylabel.errors import RunError, build_message, join_problems
+from manylabel.losses import Loss
+from manylabel.metrics.summary import LOWER_IS_BETTER, summarise
+from manylabel.models.classifier import Classifier
+from manylabel.models.scoring import logits_to_probs
+from manylabel.training.checkpoints import Progress, save_checkpoint, save_weights
+from manylabel.training.config import TrainConfig
+from manylabel.training.ema import averaged_state
+from manylabel.training.history import save_history
+from manylabel.training.loading import Batch, EpochSampler, ImageDataset
+from manylabel.training.optim import schedule_share, set_learning_rate
+
+OnEvent = Callable[[str, Mapping[str, Any]], None]
+"""Told what happened: `step`, `validation_step`, `epoch`; it can change nothing."""
+
+
+@dataclass(frozen=True)
+class LoopParts:
+    """What the loop works on; built by `runs.train`, or by anyone."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    model: Classifier
+    average: AveragedModel | None
+    optimiser: torch.optim.Optimizer
+    loss: Loss
+    sampler: EpochSampler
+    train_loader: DataLoader[Any]
+    val_loader: DataLoader[Any]
+    folder: Path
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_stop: Callable[[], bool]) -> str:
+    """Train until the epochs are over, the metric stops rising, or somebody says stop.
+
+    After every epoch the validation images are judged, the best weights so far are kept, and a checkpoint is written
+    from which the run goes on bit for bit; a stop in the middle of an epoch writes one too.
+
+    Returns: `finished`, `early` (no better epoch for `patience` epochs) or `stopped`.
+
+    Raises:
+        RunError: the loss is not finite, or too many images cannot be read.
+    """
+    config, model, device = parts.config, parts.model, parts.accelerator.device
+    num_images = parts.sampler.num_images
+    num_steps = config.epochs * math.ceil(num_images / config.batch_size)
+    while progress.epoch < config.epochs:
+        started, already_seen = time.perf_counter(), progress.num_seen
+        parts.sampler.start_epoch(progress.epoch, start=progress.images_done)
+        model.train()
+        if config.freeze == "backbone":
+            model.backbone.eval()  # frozen also means that its norms keep their statistics
+        for batch in parts.train_loader:
+            note_bad_images(batch, parts.train_loader, progress, config.max_bad_images)
+            share = schedule_share(progress.step / num_steps, config.warmup)
+            set_learning_rate(parts.optimiser, share)
+            if len(batch) > 1 or num_images == 1:  # the norms of a single image teach nothing
+                value = train_step(parts, batch.to(device))
+                check_finite(value, progress, config, batch, parts.train_loader)
+                progress.loss_sum += value * len(batch)
+                progress.num_seen += len(batch)
+            progress.step += 1
+            progress.images_done += len(batch) + len(batch.bad_rows)
+            rate = (progress.num_seen - already_seen) / (time.perf_counter() - started)
+            on_event("step", {"epoch": progress.epoch, "step": progress.step, "num_steps": num_steps, "images_per_second": rate,
+                              "images_done": progress.images_done, "loss": progress.loss_sum / max(progress.num_seen, 1)})  # fmt: skip
+            if should_stop() and progress.images_done < num_images:
+                save_checkpoint(
+                    parts.folder / "last.safetensors", model, parts.average, parts.optimiser, progress, parts.identity
+                )
+                return "stopped"
+        train_seconds = time.perf_counter() - started
+        metrics = validate(parts, progress, on_event)
+        is_best = is_better(metrics[f"val_{config.monitor}"], progress.best_value, config.monitor)
+        row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share,
+               "train_loss": progress.loss_sum / max(progress.num_seen, 1), **metrics, "monitor": config.monitor,
+               "is_best": is_best, "images_per_second": rate, "train_seconds": train_seconds,
+               "seconds": time.perf_counter() - started}  # fmt: skip
+        progress.history.append(row)
+        if is_best:
+            progress.best_value, progress.best_epoch = metrics[f"val_{config.monitor}"], progress.epoch
+            save_weights(
+                parts.folder / "best.safetensors", averaged_state(model, parts.average), {"epoch": str(progress.epoch)}
+            )
+        progress.epoch, progress.images_done, progress.loss_sum, progress.num_seen = progress.epoch + 1, 0, 0.0, 0
+        is_early = bool(config.patience) and progress.epoch - 1 - progress.best_epoch >= config.patience
+        progress.is_finished = is_early or progress.epoch == config.epochs
+        save_checkpoint(
+            parts.folder / "last.safetensors", model, parts.average, parts.optimiser, progress, parts.identity
+        )
+        save_history(parts.folder.parent / "history.jsonl", progress.history)
+        on_event("epoch", row)
+        if is_early:
+            return "early"
+        if should_stop():
+            return "finished" if progress.is_finished else "stopped"
+    return "finished"
+
+
+def train_step(parts: LoopParts, batch: Batch) -> float:
+    """Take one step on a batch and return its loss."""
+    config = parts.config
+    truth_BL = batch.truth_BL * (1 - config.label_smoothing) + config.label_smoothing / 2
+    with parts.accelerator.autocast():
+        loss = parts.loss(parts.model(batch.images_BCHW), truth_BL, batch.known_BL)
+    parts.optimiser.zero_grad(set_to_none=True)
+    parts.accelerator.backward(loss)
+    if config.clip_norm > 0:
+        parts.accelerator.clip_grad_norm_(parts.model.parameters(), config.clip_norm)
+    parts.optimiser.step()
+    if parts.average is not None:
+        parts.average.update_parameters(parts.model)
+    return float(loss.detach())
+
+
+@torch.inference_mode()
+def validate(parts: LoopParts, progress: Progress, on_event: OnEvent) -> dict[str, float]:
+    """Return the loss and every metric of the validation images at a threshold of one half, as `val_NAME`.
+
+    The real thresholds are chosen once, after training: an epoch is chosen by a metric that needs none, or at one half.
+    """
+    model = parts.model if parts.average is None else parts.average.module
+    model.eval()
+    probs, truths, knowns, losses = [], [], [], []
+    for batch in parts.val_loader:
+        note_bad_images(batch, parts.val_loader, progress, parts.config.max_bad_images)
+        if len(batch):
+            on_device = batch.to(parts.accelerator.device)
+            with parts.accelerator.autocast():
+                logits_BL = model(on_device.images_BCHW)
+            losses.append((float(parts.loss(logits_BL, on_device.truth_BL, on_device.known_BL)), len(batch)))
+            probs.append(logits_to_probs(logits_BL).cpu().numpy())
+            truths.append(batch.truth_BL.numpy() > 0.5)
+            knowns.append(batch.known_BL.numpy())
+        on_event("validation_step", {"num_images": len(batch) + len(batch.bad_rows)})
+    if not probs:
+        raise RunError(
+            build_message("validation", "none of its images can be used", do="Check them with 'manylabel inspect'")
+        )
+    probs_NL: npt.NDArray[np.float32] = np.concatenate(probs)
+    space = parts.val_loader.dataset.annotations.label_space  # type: ignore[attr-defined]
+    decisions_NL = DecisionPolicy(space, (HALF,) * len(space)).decide(probs_NL)
+    metrics = summarise(probs_NL, decisions_NL, np.concatenate(truths), np.concatenate(knowns))
+    loss = sum(value * count for value, count in losses) / sum(count for _, count in losses)
+    return {"val_loss": loss} | {f"val_{name}": value for name, value in metrics.items()}
+
+
+def is_better(value: float, best: float, monitor: str) -> bool:
+    """Return whether a value of the monitored metric beats the best so far; an undefined one beats only an undefined one."""
+    if math.isnan(best) or math.isnan(value):
+        return math.isnan(best)
+    return value < best if monitor == "loss" or monitor in LOWER_IS_BETTER else value > best
+
+
+def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, max_share: float) -> None:
+    """Count the images of a batch that cannot be read by name, and stop when they are too many.
+
+    Raises:
+        RunError: more than `max_share` of the images of this part cannot be read.
+    """
+    if not batch.bad_rows:
+        return
+    dataset = loader.dataset
+    assert isinstance(dataset, ImageDataset)
+    images = dataset.annotations.images
+    progress.bad_images |= {images[row]: reason for row, reason in batch.bad_rows}
+    own = [reason for image, reason in progress.bad_images.items() if image in set(images)]
+    if len(own) > max_share * len(images):
+        raise RunError(
+            build_message(
+                dataset.annotations.name,
+                f"{len(own)} of {len(images)} images cannot be used, more than --max-bad-images {max_share:g} allows",
+                do="Mend or remove them, or allow more with --max-bad-images",
+            )
+            + "\n"
+            + join_problems(own)
+        )
+
+
+def check_finite(value: float, progress: Progress, config: TrainConfig, batch: Batch, loader: DataLoader[Any]) -> None:
+    """Stop a run whose loss is not a number before it spoils the last good checkpoint.
+
+    Raises:
+        RunError: with the step, the learning rate and the first images of the batch.
+    """
+    if math.isfinite(value):
+        return
+    dataset = loader.dataset
+    assert isinstance(dataset, ImageDataset)
+    first = [dataset.annotations.images[row] for row in batch.rows_B.tolist()[:3]]
+    raise RunError(
+        build_message(
+            f"epoch {progress.epoch + 1}, step {progress.step + 1}",
+            f"the loss is {value} at a learning rate of {config.lr:g} (batch of {', '.join(first)}, ...)",
+            do="Lower --lr or --clip-norm; the checkpoint of the last epoch is kept",
+        )
+    )

@@ -1,0 +1,201 @@
+"""The page: everything in one file, numbers where they belong, and names that stay text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from manylabel import __version__
+from manylabel.errors import ConfigError
+from manylabel.evaluation.evaluate import Report
+from manylabel.evaluation.report.definitions import DEFINITIONS
+from manylabel.evaluation.report.html import render_html, save_html
+
+VOID = {"meta", "img", "input", "source", "br"}
+
+
+class Page(HTMLParser):
+    """The tags, attributes and texts of a page; tags that do not close as they open are an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.script = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.script += data
+        elif not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def find(self, wanted: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == wanted]
+
+
+@pytest.fixture
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 2), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_page_holds_every_number_a_reader_needs(
+    make_report: Callable[..., Report], history: list[dict[str, Any]]
+) -> None:
+    report = make_report(name="test", share_unknown=0.1, skipped={"broken.jpg": "truncated"})
+    page = Page(render_html([report], title="My report", history=history, config={"command": "manylabel train x"}))
+    assert page.text.count("My report") == 2  # the title and the heading
+    for name, interval in report.metrics.items():
+        assert name in page.text
+        assert f"{interval.low:.3f} to {interval.high:.3f}" in page.text
+        assert f"{report.baselines['prior'][name]:.3f}".replace("nan", "n/a") in page.text
+        assert DEFINITIONS[name].meaning in page.text
+    for row in report.labels:
+        assert row["label"] in page.text
+        assert f"{row['threshold']:.3f}" in page.text
+        assert f"{row['average_precision']:.3f}" in page.text
+    assert "Thresholds chosen for the best F1 of each label, on data data-0." in page.text
+    assert "probability >= threshold" in page.text
+    assert "broken.jpg truncated" in page.text
+    assert "manylabel train x" in page.text
+    assert "data-1" in page.text
+    assert "model-1" in page.text
+    assert __version__ in page.text
+
+
+def test_hostile_names_stay_text_everywhere(
+    make_report: Callable[..., Report], hostile_names: tuple[str, ...], history: list[dict[str, Any]], png: bytes
+) -> None:
+    plain = Page(render_html([make_report(num_labels=len(hostile_names))], title="t", history=history))
+    attack = "<script>alert(1)</script>"
+    report = make_report(
+        name=attack,
+        num_labels=len(hostile_names),
+        names=hostile_names,
+        share_unknown=0.2,
+        skipped={attack: attack, '"><img src=x onerror=alert(1)>.jpg': "</td></table><script>"},
+    )
+    html = render_html(
+        [report], title=attack, history=history, config={"command": attack, attack: [attack]}, pictures={attack: png}
+    )
+    page = Page(html)
+    assert len(page.find("script")) == len(page.find("style")) == len(page.find("h1")) == 1
+    assert page.script == plain.script
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+    for name in hostile_names:
+        assert name.replace("\x1b", r"\x1b") in page.text
+    assert page.text.count(attack) >= 8
+    assert "49" not in [text.strip() for text in page.texts], "the template ran a name"
+    assert "\x1b" not in html
+
+
+def test_the_page_loads_nothing_and_allows_only_its_own_script(
+    make_report: Callable[..., Report], history: list[dict[str, Any]], png: bytes
+) -> None:
+    html = render_html([make_report()], title="t", history=history, pictures={"mine": png})
+    page = Page(html)
+    addresses = [
+        attributes[key] or ""
+        for tag, attributes in page.tags
+        for key in ("src", "srcset", "href", "action", "data")
+        if key in attributes and tag != "a"
+    ]
+    assert len(addresses) == 3  # the curves in light and in dark, and the picture
+    assert all(address.startswith("data:image/") for address in addresses)
+    assert "//" not in page.script
+    assert "url(" not in html
+    assert "@import" not in html
+    assert page.find("link") == page.find("iframe") == page.find("object") == []
+    (policy,) = [meta["content"] for meta in page.find("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+
+
+def test_flattering_numbers_are_called_so(make_report: Callable[..., Report]) -> None:
+    assert "These numbers flatter" in Page(render_html([make_report(chosen_on="data-1")], title="t")).text
+    assert "flatter" not in Page(render_html([make_report()], title="t")).text
+
+
+def test_every_part_has_its_section_and_one_script_serves_all(make_report: Callable[..., Report]) -> None:
+    page = Page(render_html([make_report(name="val"), make_report(name="test", seed=1)], title="t"))
+    assert "Results on val" in page.text
+    assert "Results on test" in page.text
+    assert [link["href"] for link in page.find("a")] == ["#part-1", "#part-2"]
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert sorted(set(identifiers)) == ["labels-1", "labels-2", "part-1", "part-2"]
+    assert len(identifiers) == 4
+    assert len(page.find("script")) == 1
+
+
+def test_the_table_lists_all_labels_and_the_squares_the_first_25(make_report: Callable[..., Report]) -> None:
+    page = Page(render_html([make_report(num_labels=30)], title="t"))
+    assert len([row for row in page.find("th") if row.get("class") == "name"]) == 30
+    assert len(page.find("figcaption")) == 25
+    assert "5 labels with fewer positives not shown" in page.text
+
+
+def test_undefined_numbers_are_named_and_sort_last(make_report: Callable[..., Report]) -> None:
+    page = Page(render_html([make_report(share_unknown=1.0)], title="t"))
+    assert "n/a" in page.text
+    assert "nan" not in page.text.replace("finance", "")
+    assert any(cell.get("data-sort") == "" for cell in page.find("td"))
+
+
+def test_settings_are_shown_as_they_were_given(make_report: Callable[..., Report]) -> None:
+    config = {"backbone": "resnet18", "epochs": 5, "versions": {"numpy": "2.4"}, "budget": None}
+    text = Page(render_html([make_report()], title="t", config=config)).text
+    assert "How to reproduce" in text
+    assert 'backbone resnet18 epochs 5 versions {"numpy": "2.4"} budget null' in text
+    assert "How to reproduce" not in Page(render_html([make_report()], title="t")).text
+
+
+def test_pictures_are_embedded_as_they_are(make_report: Callable[..., Report], png: bytes) -> None:
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    page = Page(render_html([make_report()], title="t", pictures={"one": png, "two": svg}))
+    sources = [image["src"] or "" for image in page.find("img")]
+    assert [source.split(",")[0] for source in sources] == ["data:image/png;base64", "data:image/svg+xml;base64"]
+    assert [base64.b64decode(source.split(",")[1]) for source in sources] == [png, svg]
+
+
+def test_a_picture_of_another_kind_is_refused(make_report: Callable[..., Report]) -> None:
+    with pytest.raises(ConfigError, match="picture 'mine': neither PNG nor SVG, got b'GIF89a'"):
+        render_html([make_report()], title="t", pictures={"mine": b"GIF89a"})
+
+
+def test_a_page_without_a_report_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"page: there is no report to show, expected one or more\."):
+        render_html([], title="t")
+
+
+def test_the_page_is_saved_even_with_names_that_are_not_text(
+    make_report: Callable[..., Report], tmp_path: Path
+) -> None:
+    save_html([make_report(skipped={"\udce9.jpg": "cut"})], tmp_path / "report.html", title="t")
+    assert r"\udce9.jpg" in (tmp_path / "report.html").read_text(encoding="utf-8")
