@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
         raise RunError(describe_write_error(target, len(data), error)) from error
+    finally:
+        # Once it has its place there is none; else it is half a file, also where the user interrupted.
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:

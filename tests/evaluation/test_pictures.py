@@ -56,24 +56,24 @@ def test_the_grid_grows_with_the_labels_up_to_its_limit(
 ) -> None:
     height, width, _ = draw(make_report(num_labels=num_labels), tmp_path / "grid.png").shape
     assert width > 500
-    assert 300 * num_lines < height < 420 * num_lines + 260
+    assert 300 * num_lines < height < 420 * num_lines + 200
 
 
 def test_a_changed_count_changes_the_picture(make_report: Callable[..., Report], tmp_path: Path) -> None:
     report = make_report(num_labels=3)
     first = draw(report, tmp_path / "first.png")
     assert not differ_visibly(first, draw(report, tmp_path / "again.png"))
-    rows = [dict(row) for row in report.labels]
-    rows[1]["false_positives"] += 1
-    changed = dataclasses.replace(report, labels=rows)
+    first_row, *others = report.labels
+    more = first_row["false_positives"] + 1
+    changed = dataclasses.replace(report, labels=[{**first_row, "false_positives": more}, *others])
     assert differ_visibly(first, draw(changed, tmp_path / "changed.png"))
 
 
 def test_the_same_numbers_give_the_same_file(make_report: Callable[..., Report], history: list[dict[str, Any]]) -> None:
-    report = make_report()
-    for file_format in ("png", "svg"):
-        assert render_confusion_grid(report, file_format) == render_confusion_grid(report, file_format)
-        assert render_curves(history, file_format) == render_curves(history, file_format)
+    report = make_report(num_labels=1)
+    assert render_confusion_grid(report, "png") == render_confusion_grid(report, "png")
+    assert render_confusion_grid(report, "svg") == render_confusion_grid(report, "svg")
+    assert render_curves(history, "svg") == render_curves(history, "svg")
 
 
 def test_the_grid_shows_the_labels_with_the_most_positives_and_counts_the_others(
@@ -122,7 +122,7 @@ def test_hostile_names_are_drawn_as_they_are_and_shortened(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         texts = read_texts(render_confusion_grid, report, monkeypatch)
-    assert {r"$\frac{x}$", "$", r"\x1b[2J", "大きな犬", "a_b^c{%", "x" * 21 + "…"} <= set(texts)
+    assert {r"$\frac{x}$", "$", r"\x1b[2J", "大きな犬", "a_b^c{%", "x" * 19 + "…"} <= set(texts)
     assert max(len(text) for text in texts if "\n" not in text) < 40
 
 
@@ -137,7 +137,7 @@ def test_the_theme_decides_the_paper(
 ) -> None:
     draw_curves(history, tmp_path / "curves.png", theme=theme)  # type: ignore[arg-type]
     for pixels in (draw(make_report(), tmp_path / "grid.png", theme=theme), read_pixels(tmp_path / "curves.png")):
-        assert (pixels[0, 0].mean() < 60) is is_dark
+        assert bool(pixels[0, 0].mean() < 60) is is_dark
 
 
 def test_the_curves_change_with_the_history(history: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -173,8 +173,10 @@ def test_an_image_with_nothing_known_is_left_out_of_the_mean() -> None:
     assert ranking.label_ranking_average_precision(probs_NL, truth_NL, known_NL) == 0.5
 
 
-def test_an_unknown_label_does_not_stand_between_known_ones() -> None:
-    probs_NL = np.array([[0.9, 0.8, 0.1]])
+@pytest.mark.parametrize("score_of_unknown", [0.8, 0.0, NAN], ids=["in between", "level with a known one", "NaN"])
+def test_an_unknown_label_does_not_stand_between_known_ones(score_of_unknown: float) -> None:
+    # The known true label scores 0, the lowest there is, and the unknown one in between or level with it.
+    probs_NL = np.array([[0.9, score_of_unknown, 0.0]])
     truth_NL = np.array([[False, False, True]])
     known_NL = np.array([[True, False, True]])
     assert ranking.coverage_error(probs_NL, truth_NL, known_NL) == 2.0

@@ -12,7 +12,7 @@ Every mode becomes RGB in one way:
 | F with other values | smallest to 0, largest to 255; NaN is black |
 
 A file that ends early is always refused, and so is a PNG with a wrong checksum. What this cannot see is damage inside
-a file that is otherwise complete: WebP, BMP and plain TIFF have no checksums, and libjpeg repairs a JPEG without a word.
+a file that is otherwise complete: WebP, BMP and plain TIFF have no checksums, and libjpeg repairs a JPEG in silence.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 # An image more than six times too large is first made smaller by whole pixels, then resampled. Measured at 224 px with
 # bicubic: a 12-megapixel photograph takes a quarter of the time and differs by 0.2 of 255 on average, 7 at most;
-# images below six times the size (most data sets) take the same path as without it. It also bounds memory: filter
-# weights for an image of one by millions of pixels would take gigabytes.
+# images below six times the size (most data sets) take the same path as without it. It also bounds memory: the
+# filter's weights for an image of 1 by 50 million pixels would take 1.6 GB.
 _REDUCING_GAP = 3.0
 
 # Far wider than any model needs, and narrow enough that no pixel overflows float32.

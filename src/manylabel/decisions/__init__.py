@@ -1,4 +1,4 @@
-"""How many labels an image gets: a threshold per label for a stated goal, saved with the model; `GOALS` lists the goals."""
+"""How many labels an image gets: thresholds chosen for a goal and saved with the model; `GOALS` lists the goals."""
 
 from __future__ import annotations
 

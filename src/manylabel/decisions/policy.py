@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manylabel.errors import BundleError, build_message
+from manylabel.errors import BundleError, build_message, join_names
 from manylabel.labels.space import LabelSpace
 
 
@@ -17,13 +17,13 @@ from manylabel.labels.space import LabelSpace
 class DecisionPolicy:
     """A threshold per label, the goal it was chosen for, and the data it was chosen on.
 
-    A label is given where `probability >= threshold`: an image on the threshold has the label. The thresholds are
-    numbers of 32-bit precision, so that comparing in 32 or 64 bits decides alike.
+    A label is given where `probability >= threshold`: an image on the threshold has the label. Thresholds and
+    probabilities are compared as 32-bit numbers, so that the same ones given in 64 bits decide alike.
 
     `sources` says for each label whether its threshold is its own (`label`) or the common one (`global`).
 
     Raises:
-        BundleError: a threshold is not a number from 0 to 1, or there is not one for each label.
+        BundleError: a threshold is not a number from 0 to 1, or there is not one (or not one source) for each label.
 
     Example:
         >>> policy = DecisionPolicy(LabelSpace(("beach", "dog")), (0.5, 0.25))
@@ -54,6 +54,14 @@ class DecisionPolicy:
             raise BundleError(build_message(where, "not a number from 0 to 1", got=self.thresholds[column]))
         object.__setattr__(self, "thresholds", tuple(float(threshold) for threshold in thresholds_L))
         object.__setattr__(self, "sources", tuple(self.sources))
+        if self.sources and len(self.sources) != len(self.label_space):
+            raise BundleError(
+                build_message(
+                    "decision policy",
+                    f"{len(self.sources)} sources for {len(self.label_space)} labels",
+                    expected="one for each label, or none",
+                )
+            )
 
     @property
     def thresholds_L(self) -> npt.NDArray[np.float32]:
@@ -65,11 +73,13 @@ class DecisionPolicy:
 
         Shapes: N images, L labels; a single image's [L] is fine too.
         """
-        return np.asarray(np.asarray(probs_NL) >= self.thresholds_L)
+        probs = np.asarray(probs_NL, np.float32)
+        assert probs.shape[-1] == len(self.label_space), f"probabilities of shape {probs.shape}"
+        return np.asarray(probs >= self.thresholds_L)
 
     def order(self, probs_L: npt.ArrayLike) -> list[int]:
         """Return the columns of the labels of one image, by margin above the threshold, largest first."""
-        margins_L = np.asarray(probs_L) - self.thresholds_L
+        margins_L = np.asarray(probs_L, np.float32) - self.thresholds_L
         columns = np.flatnonzero(self.decide(probs_L))
         return [int(column) for column in columns[np.argsort(-margins_L[columns], kind="stable")]]
 
@@ -88,17 +98,31 @@ class DecisionPolicy:
         """Read what `to_dict` wrote.
 
         Raises:
-            BundleError: a label has no threshold, or there is one for a label that does not exist.
+            BundleError: a label has no threshold, there is one for a label that does not exist, or one is no number.
         """
-        thresholds = values.get("thresholds", {})
-        if set(thresholds) != set(label_space.names):
-            differing = sorted(set(thresholds) ^ set(label_space.names))
-            raise BundleError(build_message("decision policy", "its labels are not the model's", got=differing[0]))
-        sources = values.get("sources", {})
+        thresholds, sources = values.get("thresholds", {}), values.get("sources", {})
+        _check_labels("thresholds", thresholds, label_space)
+        if sources:
+            _check_labels("sources", sources, label_space)
+        for name, threshold in thresholds.items():
+            if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+                raise BundleError(
+                    build_message(f"threshold of {name!r}", "not a number from 0 to 1", got=str(threshold))
+                )
         return cls(
             label_space,
             tuple(thresholds[name] for name in label_space),
             str(values.get("goal", "")),
-            tuple(sources[name] for name in label_space) if sources else (),
+            tuple(str(sources[name]) for name in label_space) if sources else (),
             str(values.get("chosen_on", "")),
+        )
+
+
+def _check_labels(what: str, values: Any, label_space: LabelSpace) -> None:
+    if not isinstance(values, Mapping):
+        raise BundleError(build_message("decision policy", f"its {what} are not a table by label", got=values))
+    differing = sorted(set(values) ^ set(label_space.names))
+    if differing:
+        raise BundleError(
+            build_message("decision policy", f"its {what} are not for the model's labels", got=join_names(differing))
         )

@@ -1,4 +1,4 @@
-"""Thresholds chosen from probabilities and truth: one per label where the label is frequent enough, else the common one.
+"""Thresholds chosen from probabilities and truth: one per label where it is frequent enough, else the common one.
 
 The rule for rare labels: with fewer than `MIN_POSITIVES` known positives, or without a known negative, the best
 threshold of a label is mostly chance, so the label gets the one threshold that is best for all cells pooled.

@@ -34,7 +34,15 @@ MAX_SQUARES = 25
 
 _FORMATS = ("png", "svg", "pdf")
 _DOTS_PER_INCH = 160
-_LONGEST_NAME = 22
+_LONGEST_NAME = 20
+
+# The grid of squares is laid out in units of half a square.
+_INCHES_PER_UNIT = 0.9
+_GAP = 0.25
+_STEP_RIGHT = 2 + _GAP
+_STEP_DOWN = 2 + 0.65
+_ROOM_FOR_TEXT = 1.35
+_LEAST_WIDTH = 4.9
 
 _FALLBACK_FONTS = (
     "Noto Sans CJK SC",
@@ -105,10 +113,11 @@ def render_curves(history: Sequence[Mapping[str, Any]], file_format: str, *, the
     if not history:
         raise RunError(build_message("history", "there is no epoch to draw", do="Train for one epoch or more"))
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     colours = _COLOURS[theme]
     with _style(theme):
-        figure = Figure(figsize=(10, 3.9), layout="constrained")
+        figure = Figure(figsize=(10, 3.9), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
         loss_axes, metric_axes = figure.subplots(1, 2)
         _draw_losses(loss_axes, history, colours)
         _draw_monitor(metric_axes, history, colours)
@@ -119,18 +128,26 @@ def render_confusion_grid(report: Report, file_format: str, *, theme: Theme = "l
     """Return what `draw_confusion_grid` writes, for one of the formats png, svg and pdf."""
     from matplotlib.figure import Figure
 
+    colours = _COLOURS[theme]
     rows = sorted(report.labels, key=lambda row: -row["num_positive"])[:MAX_SQUARES]
-    num_columns = min(5, len(rows)) if len(rows) != 4 else 2
+    num_columns = 2 if len(rows) == 4 else min(5, len(rows))
     num_lines = math.ceil(len(rows) / num_columns)
+    # One pair of axes for the whole picture, in units of half a square: many small ones take ten times as long.
+    width = max(_LEAST_WIDTH, num_columns * _STEP_RIGHT - _GAP) + 2 * _GAP
+    height = num_lines * _STEP_DOWN + _ROOM_FOR_TEXT
     with _style(theme):
-        figure = Figure(figsize=(max(4.6, 1.95 * num_columns), 2.12 * num_lines + 1.05), layout="constrained")
-        axes_of_squares = figure.subplots(num_lines, num_columns, squeeze=False).flatten()
-        for axes in axes_of_squares:
-            axes.set_axis_off()
-        for axes, row in zip(axes_of_squares, rows, strict=False):
-            _draw_square(axes, row, _COLOURS[theme])
-        figure.suptitle("Right and wrong, label by label", fontsize=13, fontweight="bold")
-        figure.supxlabel(_describe_squares(len(report.labels) - len(rows)), fontsize=8, color=_COLOURS[theme].faint)
+        figure = Figure(figsize=(width * _INCHES_PER_UNIT, height * _INCHES_PER_UNIT))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
+        axes.text(width / 2, 0.42, "Right and wrong, label by label", ha="center", va="center", size=13, weight="bold")
+        first_left = (width - num_columns * _STEP_RIGHT + _GAP) / 2
+        for place, row in enumerate(rows):
+            left = first_left + place % num_columns * _STEP_RIGHT
+            _draw_square(axes, row, left, 1.2 + place // num_columns * _STEP_DOWN, colours)
+        note = _describe_squares(len(report.labels) - len(rows))
+        axes.text(width / 2, height - 0.2, note, ha="center", va="bottom", size=8, color=colours.faint)
         return _to_bytes(figure, file_format)
 
 
@@ -190,9 +207,7 @@ def _to_bytes(figure: Figure, file_format: str) -> bytes:
     buffer = io.BytesIO()
     # Without a date, the same numbers give the same file.
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format)
-    figure.savefig(
-        buffer, format=file_format, dpi=_DOTS_PER_INCH, metadata=metadata, bbox_inches="tight", pad_inches=0.18
-    )
+    figure.savefig(buffer, format=file_format, dpi=_DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -285,33 +300,38 @@ def _say_nothing_to_draw(axes: Axes, text: str, colours: _Colours) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=colours.faint)
 
 
-def _draw_square(axes: Axes, row: LabelRow, colours: _Colours) -> None:
+def _draw_square(axes: Axes, row: LabelRow, left: float, top: float, colours: _Colours) -> None:
     """Draw one label: above the images that show it, below those that do not; left given, right not given."""
-    from matplotlib.patches import Rectangle
-
     num_negative = row["num_known"] - row["num_positive"]
     cells = (
-        (0, 1, row["true_positives"], row["num_positive"], colours.right, "found"),
-        (1, 1, row["false_negatives"], row["num_positive"], colours.wrong, "missed"),
-        (0, 0, row["false_positives"], num_negative, colours.wrong, "wrongly given"),
-        (1, 0, row["true_negatives"], num_negative, colours.right, "rightly not"),
+        (0, 0, row["true_positives"], row["num_positive"], colours.right, "found"),
+        (1, 0, row["false_negatives"], row["num_positive"], colours.wrong, "missed"),
+        (0, 1, row["false_positives"], num_negative, colours.wrong, "wrongly given"),
+        (1, 1, row["true_negatives"], num_negative, colours.right, "rightly not"),
     )
-    for x, y, number, total, colour, name in cells:
-        share = number / total if total > 0 else math.nan
-        strength = 0.0 if math.isnan(share) else 0.08 + 0.62 * share
-        axes.add_patch(
-            Rectangle(
-                (x + 0.02, y + 0.02), 0.96, 0.96, facecolor=(colour, strength), edgecolor=(colours.faint, 0.6), lw=0.6
-            )
-        )
-        axes.text(x + 0.5, y + 0.68, f"{number:,}", ha="center", va="center", fontsize=11, fontweight="bold")
-        axes.text(x + 0.5, y + 0.42, format_share(share), ha="center", va="center", fontsize=8.5)
-        axes.text(x + 0.5, y + 0.19, name, ha="center", va="center", fontsize=6.6)
-    axes.set_xlim(0, 2)
-    axes.set_ylim(0, 2)
-    axes.set_aspect("equal")
+    for right, down, number, total, colour, name in cells:
+        _draw_quarter(axes, left + right, top + down, (number, total), colour, name, colours.faint)
     name = shorten(make_printable(row["label"]), _LONGEST_NAME)
-    axes.set_title(name, fontsize=9.5, fontweight="bold", parse_math=False, pad=4)
+    axes.text(left + 1, top - 0.2, name, ha="center", va="center", size=9.5, weight="bold", parse_math=False)
+
+
+def _draw_quarter(
+    axes: Axes, x: float, y: float, counts: tuple[int, int], colour: str, name: str, edge_colour: str
+) -> None:
+    """Draw one of the four counts of a label as (number, of how many), the stronger the colour the larger its share."""
+    from matplotlib.patches import Rectangle
+
+    number, total = counts
+    share = number / total if total > 0 else math.nan
+    strength = 0.0 if math.isnan(share) else 0.08 + 0.62 * share
+    face, edge = (colour, strength), (edge_colour, 0.6)
+    axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=face, edgecolor=edge, lw=0.6))
+    for down, text, size, weight in (
+        (0.32, f"{number:,}", 11, "bold"),
+        (0.58, format_share(share), 8.5, "normal"),
+        (0.81, name, 6.6, "normal"),
+    ):
+        axes.text(x + 0.5, y + down, text, ha="center", va="center", size=size, weight=weight)
 
 
 def _describe_squares(num_left_out: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ TRUTH_PREFIX = "truth:"
 _METADATA_KEY = b"manylabel"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """Finite probabilities in [0, 1] for named images and labels, with the truth beside them where it is known.
 
@@ -74,7 +75,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, images: list[str] | tuple[str, ...]) -> Predictions:
+    def select(self, images: Sequence[str]) -> Predictions:
         """Return the rows of these images, in this order.
 
         Raises:
@@ -123,7 +124,7 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
     """Read a Parquet file of predictions, ours or any with the same columns.
 
     Raises:
-        DataError: the file is missing, is not Parquet, or lacks the columns.
+        DataError: the file is missing, is not Parquet, lacks columns, or a column holds something else.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -131,8 +132,8 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
     if not Path(path).is_file():
         raise DataError(build_message(path, "there is no such file of predictions"))
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
         raise DataError(
             build_message(path, "not a Parquet file", do="Give the predictions/*.parquet of a run")
         ) from error
@@ -144,22 +145,55 @@ def load_predictions(path: str | os.PathLike[str]) -> Predictions:
             build_message(path, "not a table of predictions", expected=f"columns image and {PROBABILITY_PREFIX}NAME")
         )
     space = LabelSpace(tuple(names))
-    probs_NL = np.stack([table.column(PROBABILITY_PREFIX + name).to_numpy() for name in names], axis=1)
-    metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    probs = [_read_column(path, table, PROBABILITY_PREFIX + name, "float32").to_numpy() for name in names]
+    metadata = _read_metadata(table)
     return Predictions(
-        tuple(table.column("image").to_pylist()),
+        tuple(_read_column(path, table, "image", "string").to_pylist()),
         space,
-        probs_NL,
-        _read_truth(table, names),
+        np.stack(probs, axis=1),
+        _read_truth(path, table, names),
         metadata.get("model", ""),
         metadata.get("data", ""),
     )
 
 
-def _read_truth(table: Any, names: list[str]) -> Targets | None:
-    if not all(TRUTH_PREFIX + name in table.column_names for name in names):
+def _read_truth(path: str | os.PathLike[str], table: Any, names: list[str]) -> Targets | None:
+    lacking = [TRUTH_PREFIX + name for name in names if TRUTH_PREFIX + name not in table.column_names]
+    if len(lacking) == len(names):
         return None
-    columns = [table.column(TRUTH_PREFIX + name) for name in names]
+    if lacking:
+        raise DataError(
+            build_message(
+                path,
+                f"{len(lacking)} of {len(names)} labels have no truth: {join_names(lacking)}",
+                expected="a column of truth for each label, or none at all",
+            )
+        )
+    columns = [_read_column(path, table, TRUTH_PREFIX + name, "bool") for name in names]
     known_NL = np.stack([column.is_valid().to_numpy() for column in columns], axis=1)
     present_NL = np.stack([column.fill_null(False).to_numpy() for column in columns], axis=1)
     return Targets.from_dense(present_NL, known_NL)
+
+
+def _read_column(path: str | os.PathLike[str], table: Any, name: str, kind: str) -> Any:
+    """Return a column as the kind it should be; another program may have written float64, or numbers for names."""
+    import pyarrow as pa
+
+    column = table.column(name)
+    if kind != "bool" and column.null_count:
+        raise DataError(build_message(path, f"column {name!r} has {column.null_count} empty cells"))
+    try:
+        return column.cast(kind)
+    except pa.ArrowException as error:
+        raise DataError(
+            build_message(path, f"column {name!r} holds the wrong kind", got=str(column.type), expected=kind)
+        ) from error
+
+
+def _read_metadata(table: Any) -> dict[str, str]:
+    """Return the digests that `save` wrote beside the columns; {} for a file of another program."""
+    metadata = table.schema.metadata
+    if metadata is None or _METADATA_KEY not in metadata:
+        return {}
+    values = json.loads(metadata[_METADATA_KEY])
+    return {key: str(value) for key, value in values.items()}

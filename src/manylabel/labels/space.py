@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +37,7 @@ class LabelSpace:
         for name in self.names:
             _check_name(name)
         if len(set(self.names)) < len(self.names):
-            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
             raise DataError(
                 build_message("label space", f"names stand twice: {join_names(repeated)}", expected="unique names")
             )
@@ -100,9 +101,10 @@ class LabelSpace:
 
 
 def _check_name(name: object) -> None:
-    if not isinstance(name, str):
+    # A lone surrogate comes from a file name that is no text: it could be written to no file.
+    if not isinstance(name, str) or any("\ud800" <= character <= "\udfff" for character in name):
         raise DataError(build_message("label space", "a label is not text", got=name, do="Write names as text"))
-    if not name or name != name.strip() or "\n" in name or "\r" in name:
+    if not name or name != name.strip() or any(mark in name for mark in "\n\r\0"):
         raise DataError(
             build_message(
                 "label space",

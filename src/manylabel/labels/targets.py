@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ _CHUNK_BYTES = 64 * 2**20
 class Targets:
     """The truth of N images and L labels; build it with `from_dense` or `from_columns`.
 
-    A cell that is not known is never present: `present` without `known` cannot be built.
+    A cell that is not known is never present: `present` without `known` cannot be built. The arrays are frozen.
 
     Shapes: N images, L labels; the bit arrays are [N, ceil(L / 8)].
 
@@ -49,7 +50,8 @@ class Targets:
             assert bits.dtype == np.uint8, f"{name} holds {bits.dtype}"
             assert bits.shape == (len(self.present_bits), width), f"{name} has shape {bits.shape}"
             bits.flags.writeable = False
-        assert not np.any(self.present_bits & ~self.known_bits), "a present cell is not known"
+        for rows in self._chunks():
+            assert not np.any(self.present_bits[rows] & ~self.known_bits[rows]), "a present cell is not known"
 
     @classmethod
     def from_dense(cls, truth_NL: npt.ArrayLike, known_NL: npt.ArrayLike | None = None) -> Targets:
@@ -59,7 +61,7 @@ class Targets:
         does not matter.
 
         Raises:
-            DataError: the table is not two-dimensional, the shapes differ, or a number is neither 0 nor 1.
+            DataError: the table is not two-dimensional, the shapes differ, or a cell is neither 0 nor 1.
         """
         truth = np.asarray(truth_NL)
         if truth.ndim != 2:
@@ -70,7 +72,7 @@ class Targets:
                 build_message("targets", "truth and known differ in shape", got=known.shape, expected=str(truth.shape))
             )
         if truth.dtype != np.bool_:
-            numbers = truth.astype(np.float64)
+            numbers = _read_numbers(truth)
             known = known & (numbers >= 0)  # False for NaN too
             strange = known & (numbers != 0) & (numbers != 1)
             if strange.any():
@@ -88,7 +90,14 @@ class Targets:
         num_labels: int,
         unknown_columns: Sequence[Sequence[int]] | None = None,
     ) -> Targets:
-        """Build from a list of present columns per image, and of unknown ones; all other cells are absent."""
+        """Build from a list of present columns per image, and of unknown ones; all other cells are absent.
+
+        A cell in both lists is unknown.
+
+        Raises:
+            DataError: a column is outside the table.
+        """
+        assert unknown_columns is None or len(unknown_columns) == len(present_columns), "rows differ in number"
         present_bits = _columns_to_bits(present_columns, num_labels)
         known_bits = np.broadcast_to(np.packbits(np.ones(num_labels, bool)), present_bits.shape).copy()
         if unknown_columns is not None:
@@ -160,12 +169,18 @@ class Targets:
     @property
     def num_present_N(self) -> IntArray:
         """How many labels each image has."""
-        counts = [self.present_NL(rows).sum(axis=1, dtype=np.int64) for rows in self._chunks()]
-        return np.concatenate(counts) if counts else np.zeros(0, np.int64)
+        return self._count_by_image(self.present_bits)
+
+    @property
+    def num_known_N(self) -> IntArray:
+        """How many labels are known of each image."""
+        return self._count_by_image(self.known_bits)
 
     def select(self, rows: Sequence[int] | IntArray) -> Targets:
-        """Return the targets of these rows, in this order."""
-        index = np.asarray(rows, np.int64)
+        """Return the targets of these rows, in this order; a mask is not taken for row numbers."""
+        index = np.asarray(rows)
+        assert index.dtype != np.bool_, "rows are numbers, not a mask"
+        index = index.astype(np.int64)  # an empty list is an array of floats
         return Targets(self.present_bits[index], self.known_bits[index], self.num_labels)
 
     def select_labels(self, columns: Sequence[int | None], missing_is_known: bool = False) -> Targets:
@@ -208,16 +223,32 @@ class Targets:
             total += self._unpack(bits[rows]).sum(axis=0, dtype=np.int64)
         return total
 
+    def _count_by_image(self, bits: npt.NDArray[np.uint8]) -> IntArray:
+        total = np.zeros(len(self), np.int64)
+        for rows in self._chunks():
+            total[rows] = self._unpack(bits[rows]).sum(axis=1, dtype=np.int64)
+        return total
+
+
+def _read_numbers(truth: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    try:
+        return truth.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            build_message("targets", f"the cells are not numbers ({error})", expected="0, 1 or NaN")
+        ) from error
+
 
 def _columns_to_bits(columns: Sequence[Sequence[int]], num_labels: int) -> npt.NDArray[np.uint8]:
     """Set the bit of every (row, column) pair without ever holding the dense table."""
     bits = np.zeros((len(columns), (num_labels + 7) // 8), np.uint8)
     lengths = np.fromiter((len(row) for row in columns), np.int64, len(columns))
     flat = np.fromiter((column for row in columns for column in row), np.int64, int(lengths.sum()))
-    if flat.size and (flat.min() < 0 or flat.max() >= num_labels):
+    outside = flat[(flat < 0) | (flat >= num_labels)]
+    if outside.size:
         raise DataError(
             build_message(
-                "targets", "a column is outside the table", got=int(flat.max()), expected=f"0 to {num_labels - 1}"
+                "targets", "a column is outside the table", got=int(outside[0]), expected=f"0 to {num_labels - 1}"
             )
         )
     rows = np.repeat(np.arange(len(columns)), lengths)

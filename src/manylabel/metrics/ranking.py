@@ -275,7 +275,7 @@ def _cumulate(copies_RK: CountArray) -> npt.NDArray[np.int64]:
 def _average_precision(sums: _Sums) -> npt.NDArray[np.float64]:
     positives_at_least_RP = sums.num_positive_R[:, np.newaxis] - sums.positives_below_RP
     all_at_least_RP = sums.num_all_R[:, np.newaxis] - sums.all_below_RP
-    # Nothing scores as high as a positive that is not in the resample: its precision is multiplied by 0 copies.
+    # A positive that is not in the resample may have nothing level with or above it; it is multiplied by 0 copies.
     precision_RP = positives_at_least_RP / np.maximum(all_at_least_RP, 1)
     return fraction((sums.positive_copies_RP * precision_RP).sum(axis=1), sums.num_positive_R)
 

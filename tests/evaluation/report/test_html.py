@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -89,9 +90,9 @@ def test_the_page_holds_every_number_a_reader_needs(
 
 
 def test_hostile_names_stay_text_everywhere(
-    make_report: Callable[..., Report], hostile_names: tuple[str, ...], history: list[dict[str, Any]], png: bytes
+    make_report: Callable[..., Report], hostile_names: tuple[str, ...], png: bytes
 ) -> None:
-    plain = Page(render_html([make_report(num_labels=len(hostile_names))], title="t", history=history))
+    plain = Page(render_html([make_report(num_labels=len(hostile_names))], title="t"))
     attack = "<script>alert(1)</script>"
     report = make_report(
         name=attack,
@@ -100,9 +101,7 @@ def test_hostile_names_stay_text_everywhere(
         share_unknown=0.2,
         skipped={attack: attack, '"><img src=x onerror=alert(1)>.jpg': "</td></table><script>"},
     )
-    html = render_html(
-        [report], title=attack, history=history, config={"command": attack, attack: [attack]}, pictures={attack: png}
-    )
+    html = render_html([report], title=attack, config={"command": attack, attack: [attack]}, pictures={attack: png})
     page = Page(html)
     assert len(page.find("script")) == len(page.find("style")) == len(page.find("h1")) == 1
     assert page.script == plain.script
@@ -110,7 +109,6 @@ def test_hostile_names_stay_text_everywhere(
     for name in hostile_names:
         assert name.replace("\x1b", r"\x1b") in page.text
     assert page.text.count(attack) >= 8
-    assert "49" not in [text.strip() for text in page.texts], "the template ran a name"
     assert "\x1b" not in html
 
 
@@ -148,7 +146,7 @@ def test_every_part_has_its_section_and_one_script_serves_all(make_report: Calla
     assert "Results on val" in page.text
     assert "Results on test" in page.text
     assert [link["href"] for link in page.find("a")] == ["#part-1", "#part-2"]
-    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    identifiers = [attributes["id"] or "" for _, attributes in page.tags if "id" in attributes]
     assert sorted(set(identifiers)) == ["labels-1", "labels-2", "part-1", "part-2"]
     assert len(identifiers) == 4
     assert len(page.find("script")) == 1
@@ -164,7 +162,7 @@ def test_the_table_lists_all_labels_and_the_squares_the_first_25(make_report: Ca
 def test_undefined_numbers_are_named_and_sort_last(make_report: Callable[..., Report]) -> None:
     page = Page(render_html([make_report(share_unknown=1.0)], title="t"))
     assert "n/a" in page.text
-    assert "nan" not in page.text.replace("finance", "")
+    assert re.search(r"\bnan\b", page.text, re.IGNORECASE) is None
     assert any(cell.get("data-sort") == "" for cell in page.find("td"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -14,12 +15,12 @@ from manylabel.evaluation.report.definitions import HEADLINES
 from manylabel.evaluation.report.terminal import print_report
 
 
-def show(report: Report, *, width: int = 80, encoding: str = "utf-8", **options: object) -> str:
+def show(report: Report, *, width: int = 80, encoding: str = "utf-8", **options: Any) -> str:
     """Return what a terminal of this width and encoding receives."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
-    print_report(report, Console(file=stream, width=width, **options))  # type: ignore[arg-type]
+    print_report(report, Console(file=stream, width=width, **options))
     stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    return stream.buffer.getvalue().decode(encoding)
 
 
 def test_every_headline_stands_beside_its_baselines_and_the_value_at_half(make_report: Callable[..., Report]) -> None:
