@@ -479,6 +479,12 @@ def test_a_single_transparent_colour_is_white(mode: str, values: list[Any], key:
     assert [tuple(pixel) for pixel in pixels(image)[0]] == [(255, 255, 255), (20, 20, 20)]
 
 
+def test_32_bit_values_that_do_not_fit_in_16_are_scaled_by_the_largest() -> None:
+    image = load_image(to_bytes(Image.fromarray(np.array([[-7, 0, 40_000, 100_000, 200_000]], np.int32)), "TIFF"))
+
+    assert pixels(image)[0, :, 0].tolist() == [0, 0, 51, 128, 255]
+
+
 def test_floats_outside_0_1_are_stretched_over_what_is_finite() -> None:
     values = np.array([[-10.0, 0.0, 10.0, np.nan, np.inf, -np.inf]], np.float32)
 
@@ -931,7 +937,7 @@ def test_scans_cannot_be_hidden(disguise: Callable[[bytes, bytes], bytes]) -> No
 @pytest.mark.parametrize(
     "add",
     [
-        pytest.param(lambda jpeg: jpeg + b"\xff\xda" * 1000, id="a-video-behind-the-photograph"),
+        pytest.param(lambda jpeg: jpeg + b"\x00\x02" + b"\xff\xda\x00\x02" * 1000, id="a-video-behind-the-photograph"),
         pytest.param(
             lambda jpeg: jpeg[:2] + b"\xff\xed" + struct.pack(">H", 2002) + b"\xff\xda" * 1000 + jpeg[2:],
             id="previews-in-the-metadata",
@@ -1095,7 +1101,8 @@ def test_links_to_files_and_folders_are_followed_once_and_loops_end(tmp_path: Pa
     link(outside / "a.jpg", inside / "file.jpg")
     link(outside, inside / "linked")
     link(inside, inside / "real" / "loop")
-    link(inside / "real", inside / "alias")  # sorts before the folder it leads to
+    for alias in ("alias", "zalias"):  # before and behind the folder they lead to
+        link(inside / "real", inside / alias)
     link(inside, outside / "back")
 
     found = [path.relative_to(inside).as_posix() for path in find_images(inside)]

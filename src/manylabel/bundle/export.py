@@ -75,13 +75,27 @@ def save_bundle(
         )
         (partial / MANIFEST_NAME).write_text(_manifest_text(filled), "utf-8")
         (partial / CARD_NAME).write_text(write_card(filled), "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        _replace_folder(folder, partial)
     except OSError as error:
         raise RunError(describe_write_error(folder, _count_bytes(classifier), error)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Bundle(folder, filled), parity
+
+
+def _replace_folder(folder: Path, partial: Path) -> None:
+    """Put a complete folder in the place of an older one, which comes back if that fails."""
+    older = folder.with_name(folder.name + ".older")
+    shutil.rmtree(older, ignore_errors=True)
+    if folder.exists():
+        folder.rename(older)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if older.exists():
+            older.rename(folder)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 class _Network(nn.Module):
@@ -99,20 +113,30 @@ def export_onnx(classifier: Classifier, path: Path, manifest: Manifest, shape: t
     """Write one self-contained ONNX file with a free batch size and the manifest in its metadata.
 
     Shapes: `images` float32 [B, 3, H, W], normalised; `probabilities` float32 [B, L].
+
+    Raises:
+        BundleError: the network has a part that ONNX cannot express.
     """
     network = _Network(classifier).eval().cpu()
     # Two images, since a batch of one is taken for a constant.
     example = torch.zeros(2, *shape[1:])
-    with _quiet():
-        program = torch.onnx.export(
-            network,
-            (example,),
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                (example,),
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:
+        # Tracing, lowering and onnxscript each raise what they like.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BundleError(
+            build_message(path, f"the network cannot be written as ONNX ({reason})", do="Choose another --backbone")
+        ) from error
     assert program is not None
     model = program.model_proto
     _set_metadata(model, manifest)
@@ -182,13 +206,13 @@ def _answering_part(manifest: Manifest) -> dict[str, Any]:
 
 
 def _save_weights(classifier: Classifier, path: Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in classifier.state_dict().items()}, path)
+    path.write_bytes(save({key: tensor.detach().cpu().contiguous() for key, tensor in classifier.state_dict().items()}))
 
 
 def _count_bytes(classifier: Classifier) -> int:
-    return 2 * sum(tensor.numel() * tensor.element_size() for tensor in classifier.state_dict().values())
+    return 2 * int(sum(tensor.numel() * tensor.element_size() for tensor in classifier.state_dict().values()))
 
 
 @contextlib.contextmanager
@@ -197,7 +221,9 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -10,7 +10,7 @@ from typing import Any
 
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
-from manylabel.errors import BundleError, build_message
+from manylabel.errors import BundleError, ManylabelError, build_message
 from manylabel.labels.space import LabelSpace
 
 SCHEMA_VERSION = 1
@@ -67,13 +67,13 @@ class Manifest:
         if missing:
             raise BundleError(build_message(where, f"the manifest lacks {missing[0]!r}", do="Export the model again"))
         version = values["schema_version"]
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
+        if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
             raise BundleError(
                 build_message(
                     where,
-                    "the manifest is of a newer kind",
+                    "the manifest is of a kind that this manylabel does not know",
                     got=version,
-                    expected=f"{SCHEMA_VERSION} or less",
+                    expected=f"1 to {SCHEMA_VERSION}",
                     do="Upgrade manylabel",
                 )
             )
@@ -83,12 +83,12 @@ class Manifest:
                 space,
                 Preprocess.from_dict(values["preprocess"]),
                 DecisionPolicy.from_dict(values["policy"], space),
-                values["backbone"],
-                values["head"],
-                values["provenance"],
-                values["files"],
+                dict(values["backbone"]),
+                dict(values["head"]),
+                dict(values["provenance"]),
+                dict(values["files"]),
             )
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError, KeyError, ManylabelError) as error:
             raise BundleError(
                 build_message(where, f"the manifest is damaged ({error})", do="Export the model again")
             ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_format
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -89,7 +88,7 @@ def _print(console: Console, annotations: Annotations, layout: Layout, findings:
 def _print_labels(console: Console, annotations: Annotations) -> None:
     targets = annotations.targets
     present_L, unknown_L = targets.num_present_L, targets.num_unknown_L
-    order = np.argsort(-present_L, kind="stable")
+    order = sorted(range(len(present_L)), key=lambda column: -int(present_L[column]))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("label", overflow="ellipsis", max_width=32)
     for name in ("present", "share", "unknown"):

@@ -6,7 +6,6 @@ import json as json_format
 import sys
 from pathlib import Path
 
-from manylabel.cli.console import show_progress
 from manylabel.errors import ConfigError, build_message
 from manylabel.inference.batch import WRITERS, expand_images, save_answers
 from manylabel.inference.prediction import Prediction
@@ -45,6 +44,8 @@ def run_predict(
 def _write(
     predictor: Predictor, paths: list[str], out: Path, top_k: int | None, all_probabilities: bool, quiet: bool
 ) -> int:
+    from manylabel.cli.console import show_progress  # rich costs a tenth of a second that one image does not need
+
     with show_progress(quiet) as tell:
         tell("stage", {"name": "Predicting", "total": len(paths)})
         return save_answers(

@@ -6,6 +6,7 @@ Frozen and aligned: row i of `records` is row i of `targets`. Every operation re
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -48,7 +49,7 @@ class Annotations:
     the labels of an image) or unknown (tables with a column per label). `findings` are what the reader noticed.
 
     Raises:
-        DataError: an image stands twice.
+        DataError: an image stands twice, or the name of one is not text.
     """
 
     records: tuple[ImageRecord, ...]
@@ -61,13 +62,7 @@ class Annotations:
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", tuple(self.records))
         assert self.targets.shape == (len(self.records), len(self.label_space)), "records, targets, labels differ"
-        ids = [record.id for record in self.records]
-        if len(set(ids)) < len(ids):
-            seen: set[str] = set()
-            repeated = [image for image in ids if image in seen or seen.add(image)]  # type: ignore[func-returns-value]
-            raise DataError(
-                build_message(self.name, f"images stand twice: {join_names(repeated)}", expected="one row per image")
-            )
+        _check_ids(self.name, self.images)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -80,7 +75,7 @@ class Annotations:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that identify ids, labels and every cell, not the pixels."""
-        digest = hashlib.sha256("\n".join(self.images).encode(errors="surrogateescape"))
+        digest = hashlib.sha256("\n".join(self.images).encode())
         digest.update(self.label_space.digest.encode())
         digest.update(self.targets.digest.encode())
         return digest.hexdigest()[:16]
@@ -90,9 +85,9 @@ class Annotations:
         return [self.label_space.names[column] for column in self.targets.present_columns(row)]
 
     def select(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Annotations:
-        """Return the table of these rows, in this order."""
-        index = [int(row) for row in rows]
-        return replace(self, records=tuple(self.records[row] for row in index), targets=self.targets.select(index))
+        """Return the table of these rows, in this order; a mask is not taken for row numbers."""
+        targets = self.targets.select(rows)
+        return replace(self, records=tuple(self.records[int(row)] for row in rows), targets=targets)
 
     def filter(self, keep: Callable[[ImageRecord], bool]) -> Annotations:
         """Return the table of the records that `keep` accepts."""
@@ -164,6 +159,24 @@ class Annotations:
         return {part: self.select(rows) for part, rows in rows_of.items()}
 
 
+def _check_ids(name: str, images: Sequence[str]) -> None:
+    if len(set(images)) < len(images):
+        repeated = [image for image, count in Counter(images).items() if count > 1]
+        raise DataError(build_message(name, f"images stand twice: {join_names(repeated)}", expected="one row per image"))
+    try:
+        "".join(images).encode()
+    except UnicodeEncodeError as error:
+        # The bytes of a file name on Linux need not be text; such a name fits into no table, JSON or page.
+        bad = [ascii(image) for image in images if not _is_text(image)]
+        raise DataError(
+            build_message(name, f"names of images are not text: {join_names(bad)}", do="Rename these files")
+        ) from error
+
+
+def _is_text(image: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in image)
+
+
 def annotations_from_arrays(
     images_NHW: Iterable[npt.NDArray[np.uint8]],
     label_sets: Iterable[Iterable[str]],
@@ -177,12 +190,15 @@ def annotations_from_arrays(
         label_sets: the labels of each image; an empty set is an answer.
         label_space: the names and their order; None takes the sorted names that occur.
 
+    Raises:
+        DataError: not as many sets as images, a text instead of a set, or a label that `label_space` lacks.
+
     Example:
         >>> table = annotations_from_arrays(np.zeros((2, 8, 8), np.uint8), [["cat"], []])
         >>> table.images, table.labels_of(0)
         (('arrays/00000', 'arrays/00001'), ['cat'])
     """
-    pixels, sets = list(images_NHW), [list(labels) for labels in label_sets]
+    pixels, sets = list(images_NHW), [_check_label_set(name, labels) for labels in label_sets]
     if len(pixels) != len(sets):
         raise DataError(
             build_message(name, f"{len(pixels)} images but {len(sets)} label sets", expected="one set each")
@@ -194,3 +210,9 @@ def annotations_from_arrays(
     columns = [[label_space.index(label) for label in labels] for labels in sets]
     records = tuple(ImageRecord(f"{name}/{row:05d}", pixels=image) for row, image in enumerate(pixels))
     return Annotations(records, Targets.from_columns(columns, len(label_space)), label_space, name)
+
+
+def _check_label_set(name: str, labels: Iterable[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise DataError(build_message(name, "a text is not a set of labels", got=labels, expected=f"[{labels!r}]"))
+    return list(labels)

@@ -21,29 +21,27 @@ def find_findings(annotations: Annotations) -> list[Finding]:
 def find_label_findings(annotations: Annotations) -> Iterator[Finding]:
     """Yield findings about labels: never or always present, rare, unknown, and images without any."""
     targets, names = annotations.targets, annotations.label_space.names
-    num_present_L, num_absent_L = targets.num_present_L, targets.num_absent_L
-    num_unknown = int(targets.num_unknown_L.sum())
-    never = tuple(name for name, count in zip(names, num_present_L, strict=True) if count == 0)
+    present_of = dict(zip(names, targets.num_present_L.tolist(), strict=True))
+    absent_of = dict(zip(names, targets.num_absent_L.tolist(), strict=True))
+    never = tuple(name for name in names if not present_of[name])
     if never:
-        message = f"{len(never)} labels are on no image: {join_names(never)}. They cannot be learnt or judged."
+        message = f"Labels that no image has: {join_names(never)}. They cannot be learnt or judged."
         yield Finding("warning", "label-without-positive", message, never, "Add images or remove these labels")
-    always = tuple(
-        name for name, present, absent in zip(names, num_present_L, num_absent_L, strict=True) if present and not absent
-    )
+    always = tuple(name for name in names if present_of[name] and not absent_of[name])
     if always and len(annotations) > 1:
-        message = f"{len(always)} labels are on every image where they are known: {join_names(always)}."
+        message = f"Labels that every image has for which they are known: {join_names(always)}."
         yield Finding("warning", "label-without-negative", message, always, "Add images without them")
-    rare = tuple(
-        f"{name} ({count})" for name, count in zip(names, num_present_L, strict=True) if 0 < count < FEW_POSITIVES
-    )
+    rare = tuple(name for name in names if 0 < present_of[name] < FEW_POSITIVES)
     if rare:
-        message = f"{len(rare)} labels are on fewer than {FEW_POSITIVES} images: {join_names(rare)}."
-        rows = tuple(name for name, count in zip(names, num_present_L, strict=True) if 0 < count < FEW_POSITIVES)
-        yield Finding("warning", "rare-label", message, rows, "Add images with them")
-    bare = tuple(annotations.images[row] for row in (targets.num_present_N == 0).nonzero()[0])
+        shown = join_names([f"{name} ({present_of[name]})" for name in rare])
+        message = f"Labels that fewer than {FEW_POSITIVES} images have: {shown}."
+        yield Finding("warning", "rare-label", message, rare, "Add images with them")
+    is_bare_N = (targets.num_present_N == 0) & (targets.num_known_N == len(names))
+    bare = tuple(annotations.images[row] for row in is_bare_N.nonzero()[0])
     if bare:
-        message = f"{len(bare)} images have no label: the empty set is an answer, if it is meant."
+        message = f"Images without any label: {len(bare):,}. The empty set is an answer, if it is meant."
         yield Finding("note", "image-without-label", message, bare)
+    num_unknown = int(targets.num_unknown_L.sum())
     if num_unknown:
         share = num_unknown / (len(annotations) * len(names))
         message = f"{num_unknown:,} cells ({share:.1%}) are unknown: they count neither in training nor in a metric."
@@ -52,17 +50,21 @@ def find_label_findings(annotations: Annotations) -> Iterator[Finding]:
 
 def find_image_findings(annotations: Annotations, on_image: Callable[[], None] | None = None) -> Iterator[Finding]:
     """Yield findings about files: those that cannot be opened, by kind. Headers are read, pixels are not decoded."""
-    by_kind: dict[str, list[tuple[str, str]]] = {}
+    listed_as_missing = {
+        image for finding in annotations.findings if finding.kind == "missing-image" for image in finding.rows
+    }
+    images_of: dict[str, list[str]] = {}
+    first_error_of: dict[str, str] = {}
     for record in annotations.records:
         try:
-            image_size_px(record.source)
+            if record.id not in listed_as_missing:
+                image_size_px(record.source)
         except ImageError as error:
-            # The reader has listed missing files already.
-            if error.kind != "missing":
-                by_kind.setdefault(error.kind, []).append((record.id, str(error)))
+            images_of.setdefault(error.kind, []).append(record.id)
+            first_error_of.setdefault(error.kind, str(error))
         if on_image is not None:
             on_image()
-    for kind, images in by_kind.items():
-        message = f"{len(images)} images cannot be opened ({kind.replace('_', ' ')}). The first: {images[0][1]}"
+    for kind, images in images_of.items():
+        message = f"Images that cannot be opened: {join_names(images)}. {first_error_of[kind]}"
         fix = "Mend the files or remove the rows"
-        yield Finding("error", f"image-{kind.replace('_', '-')}", message, tuple(image for image, _ in images), fix)
+        yield Finding("error", f"image-{kind.replace('_', '-')}", message, tuple(images), fix)

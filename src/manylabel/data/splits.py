@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from manylabel.data.annotations import Annotations
-from manylabel.errors import ConfigError, DataError, build_message, join_names
+from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 
 PART_NAMES = ("train", "val", "test")
+
+_CHUNK_ROWS = 65_536
+_ROUNDING = 1e-9
+"""Shares are no exact binary numbers: parts whose need differs by less are equally good."""
 
 
 def split(
@@ -20,8 +24,9 @@ def split(
 ) -> dict[str, Annotations]:
     """Divide a table into parts in which every label has its share, as far as whole images allow.
 
-    Images with the same `group` (or the same value in the extra column `group` names) stay in one part. The same
-    table, parts and seed give the same split on every machine.
+    Images with the same `group` (or the same value in the extra column `group` names) stay in one part, and carry
+    that group in the result. The same images, parts and seed give the same split on every machine and in any order of
+    rows. No part is larger than its share of images by more than one image, or one group.
 
     Args:
         annotations: what to divide.
@@ -35,29 +40,22 @@ def split(
         ConfigError: shares that are not positive or do not sum to 1.
         DataError: fewer groups of images than parts, or no such column.
 
-    Source: Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", algorithm 1; here
-        whole groups are placed, and images without a label are placed last.
+    Source: Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", algorithm 1. Here all
+        labels of an image choose its part, not only the rarest, each by the share it still lacks there; whole groups
+        are placed, and a part that is full gets nothing more.
     """
-    shares = _check_parts(parts)
-    unit_N = _find_units(annotations, group)
-    num_units = int(unit_N.max()) + 1 if len(unit_N) else 0
-    if num_units < len(shares):
-        unit_name = "image" if num_units == len(annotations) else "group of images"
-        raise DataError(
-            build_message(
-                annotations.name,
-                f"{num_units} {unit_name}{'s' if num_units != 1 else ''} cannot be divided into {len(shares)} parts",
-                expected=f"at least {len(shares)}",
-                do="Add images or ask for fewer parts",
-            )
-        )
-    counts_UL = _count_units(annotations, unit_N, num_units)
-    part_U = _place_units(counts_UL, np.bincount(unit_N, minlength=num_units), shares, seed)
-    part_N = part_U[unit_N]
+    shares_P = _check_parts(parts)
+    groups = _find_groups(annotations, group)
+    units = _Units.build(annotations, groups, seed)
+    if len(units.sizes_U) < len(shares_P):
+        raise DataError(_describe_too_few(annotations, len(units.sizes_U), len(shares_P)))
+    part_N = _place_units(units, shares_P)[units.unit_N]
     names = list(parts)
-    labelled = annotations.with_parts(
-        {record.id: names[part] for record, part in zip(annotations.records, part_N, strict=True)}
+    records = tuple(
+        replace(record, part=names[part], group=group_name)
+        for record, part, group_name in zip(annotations.records, part_N, groups, strict=True)
     )
+    labelled = replace(annotations, records=records)
     return {name: labelled.select(np.flatnonzero(part_N == position)) for position, name in enumerate(names)}
 
 
@@ -106,94 +104,108 @@ def _check_parts(parts: Mapping[str, float]) -> npt.NDArray[np.float64]:
     return shares
 
 
-def _find_units(annotations: Annotations, column: str | None) -> npt.NDArray[np.int64]:
-    """Number the units that are placed whole: images with the same group, and every image without one."""
+def _find_groups(annotations: Annotations, column: str | None) -> list[str | None]:
+    """Return the group of every image, None for an image without relatives."""
     if column is None or column == "group":
         groups = [record.group for record in annotations.records]
     else:
         groups = [record.extras.get(column) for record in annotations.records]
     if column is not None and not any(groups):
-        known = sorted({name for record in annotations.records[:1] for name in record.extras})
+        known = sorted({name for record in annotations.records for name in record.extras})
         raise DataError(
             build_message(
                 annotations.name,
-                f"no column {column!r} to group by",
-                expected=join_names(known) if known else "a column beside the labels",
+                f"no column {column!r} to group by{suggest_name(column, known)}",
+                expected=f"one of {join_names(known)}" if known else "a column beside the labels",
             )
         )
-    unit_of: dict[tuple[str, str], int] = {}
-    return np.array(
-        [
-            unit_of.setdefault(("group", group) if group else ("image", record.id), len(unit_of))
-            for group, record in zip(groups, annotations.records, strict=True)
-        ],
-        np.int64,
+    return [group if group else None for group in groups]
+
+
+def _describe_too_few(annotations: Annotations, num_units: int, num_parts: int) -> str:
+    singular, plural = ("image", "images") if num_units == len(annotations) else ("group of images", "groups of images")
+    return build_message(
+        annotations.name,
+        f"{num_units} {singular if num_units == 1 else plural} cannot be divided into {num_parts} parts",
+        expected=f"at least {num_parts}",
+        do="Add images or ask for fewer parts",
     )
 
 
-def _count_units(annotations: Annotations, unit_N: npt.NDArray[np.int64], num_units: int) -> npt.NDArray[np.int32]:
-    counts_UL = np.zeros((num_units, len(annotations.label_space)), np.int32)
-    step = 65_536
-    for start in range(0, len(unit_N), step):
-        rows = slice(start, start + step)
-        np.add.at(counts_UL, unit_N[rows], annotations.targets.present_NL(rows))
-    return counts_UL
+@dataclass(frozen=True)
+class _Units:
+    """What is placed whole: the images of a group together, and every other image alone.
+
+    Shapes: N images, U units, L labels. `ranks_U` are numbers that depend on the seed and on the unit's name only.
+    """
+
+    unit_N: npt.NDArray[np.int64]
+    sizes_U: npt.NDArray[np.int64]
+    counts_UL: npt.NDArray[np.int32]
+    ranks_U: npt.NDArray[np.uint64]
+
+    @classmethod
+    def build(cls, annotations: Annotations, groups: list[str | None], seed: int) -> _Units:
+        unit_of: dict[str, int] = {}
+        unit_N = np.array(
+            [
+                unit_of.setdefault(f"group {group}" if group is not None else f"image {record.id}", len(unit_of))
+                for group, record in zip(groups, annotations.records, strict=True)
+            ],
+            np.int64,
+        )
+        counts_UL = np.zeros((len(unit_of), len(annotations.label_space)), np.int32)
+        for start in range(0, len(unit_N), _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            np.add.at(counts_UL, unit_N[rows], annotations.targets.present_NL(rows))
+        ranks_U = np.array([_rank(seed, unit) for unit in unit_of], np.uint64)
+        return cls(unit_N, np.bincount(unit_N, minlength=len(unit_of)), counts_UL, ranks_U)
 
 
-def _place_units(
-    counts_UL: npt.NDArray[np.int32], sizes_U: npt.NDArray[np.int64], shares_P: npt.NDArray[np.float64], seed: int
-) -> npt.NDArray[np.int64]:
-    """Place each unit where its rarest label is missed most; ties go to the emptiest part, then to the seed."""
-    rng = np.random.default_rng(seed)
-    missed_LP = counts_UL.sum(axis=0)[:, None] * shares_P
-    room_P = sizes_U.sum() * shares_P
-    part_U = np.full(len(counts_UL), -1, np.int64)
-    order_U = rng.permutation(len(counts_UL))
-    # Large groups first within a label: they are hard to place late.
-    order_U = order_U[np.argsort(-sizes_U[order_U], kind="stable")]
+def _rank(seed: int, unit: str) -> int:
+    """Return a number from the seed and a name: chance that no version of a library and no order of rows changes."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {unit}".encode(), digest_size=8).digest(), "big")
 
-    def place(unit: int, missed_P: npt.NDArray[np.float64]) -> None:
-        best_P = np.flatnonzero(missed_P >= missed_P.max() - 1e-9)
-        if len(best_P) > 1:
-            room_best_P = room_P[best_P]
-            best_P = best_P[room_best_P >= room_best_P.max() - 1e-9]
-        part = int(best_P[0] if len(best_P) == 1 else rng.choice(best_P))
-        part_U[unit] = part
-        missed_LP[:, part] -= counts_UL[unit]
-        room_P[part] -= sizes_U[unit]
 
-    for label, units in _rarest_first(counts_UL, order_U, part_U):
-        for unit in units:
-            place(int(unit), missed_LP[label])
-    for unit in order_U[part_U[order_U] < 0]:
-        place(int(unit), room_P)
-    _fill_empty_parts(part_U, sizes_U, len(shares_P))
+def _place_units(units: _Units, shares_P: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the part of each unit: label by label, the rarest first, each goes to the part that needs it most.
+
+    What a part needs of a label is the share of its wanted images that it still lacks; its size counts like one more
+    label that every image has. Within a label large groups come first: they are hard to place late.
+
+    Shapes: U units, L labels, P parts; K is L + 1, the images themselves being the last column.
+    """
+    counts_UK = np.column_stack([units.counts_UL, units.sizes_U])
+    left_K = counts_UK.sum(axis=0)
+    wanted_KP = np.maximum(left_K, 1)[:, None] * shares_P
+    need_KP = np.ones_like(wanted_KP)
+    part_U = np.full(len(counts_UK), -1, np.int64)
+    order_U = np.lexsort((units.ranks_U, -units.sizes_U))
+    # The images themselves are the most frequent column, so units without a label come last.
+    while left_K.any():
+        rarest = int(np.where(left_K > 0, left_K, np.iinfo(left_K.dtype).max).argmin())
+        placed = order_U[(part_U[order_U] < 0) & (counts_UK[order_U, rarest] > 0)]
+        for unit in placed:
+            columns = np.flatnonzero(counts_UK[unit])
+            part = _choose_part(need_KP[columns].sum(axis=0), need_KP[-1], int(units.ranks_U[unit]))
+            need_KP[columns, part] -= counts_UK[unit, columns] / wanted_KP[columns, part]
+            part_U[unit] = part
+        left_K -= counts_UK[placed].sum(axis=0)
+    _fill_empty_parts(part_U, units, len(shares_P))
     return part_U
 
 
-def _rarest_first(counts_UL, order_U, part_U):  # type: ignore[no-untyped-def]
-    """Yield (label, units not placed yet that have it), always the label with the fewest images left."""
-    has_UL = counts_UL > 0
-    done: set[int] = set()
-    heap = [(int(count), label) for label, count in enumerate(counts_UL.sum(axis=0)) if count > 0]
-    heapq.heapify(heap)
-    while heap:
-        count, label = heapq.heappop(heap)
-        units = order_U[has_UL[order_U, label] & (part_U[order_U] < 0)]
-        left = int(counts_UL[units, label].sum())
-        if label in done or left == 0:
-            continue
-        if left < count and heap and left > heap[0][0]:
-            heapq.heappush(heap, (left, label))
-            continue
-        done.add(label)
-        yield label, units
+def _choose_part(need_P: npt.NDArray[np.float64], room_P: npt.NDArray[np.float64], rank: int) -> int:
+    """Return the part with the largest need among those that are not full; of equal ones chance decides."""
+    open_need_P = np.where(room_P > _ROUNDING, need_P, -np.inf)
+    best_P = np.flatnonzero(open_need_P >= open_need_P.max() - _ROUNDING)
+    return int(best_P[rank % len(best_P)])
 
 
-def _fill_empty_parts(part_U: npt.NDArray[np.int64], sizes_U: npt.NDArray[np.int64], num_parts: int) -> None:
+def _fill_empty_parts(part_U: npt.NDArray[np.int64], units: _Units, num_parts: int) -> None:
     """Give every part at least one unit: tables of a few images would else leave one empty."""
     for part in range(num_parts):
         if not (part_U == part).any():
             largest = int(np.bincount(part_U, minlength=num_parts).argmax())
             donors = np.flatnonzero(part_U == largest)
-            part_U[donors[sizes_U[donors].argmin()]] = part
+            part_U[donors[np.lexsort((units.ranks_U[donors], units.sizes_U[donors]))[0]]] = part

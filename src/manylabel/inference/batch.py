@@ -8,11 +8,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from manylabel.data.images import find_images
-from manylabel.errors import DataError, RunError, build_message
+from manylabel.errors import ConfigError, DataError, RunError, build_message
 from manylabel.files import describe_write_error
 from manylabel.inference.prediction import Prediction
 from manylabel.labels.predictions import PROBABILITY_PREFIX
@@ -30,8 +31,8 @@ def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]
     Raises:
         DataError: the arguments stand for no image at all.
     """
-    paths: dict[str, None] = {}
-    for argument in arguments:
+    wanted, paths = list(arguments), dict[str, None]()
+    for argument in wanted:
         if argument == "-":
             found = [line.rstrip("\r\n") for line in standard_input if line.strip()]
         elif os.path.isdir(argument):  # noqa: PTH112 - arguments stay text
@@ -43,7 +44,7 @@ def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]
         paths.update(dict.fromkeys(found))
     if not paths:
         raise DataError(
-            build_message(" ".join(arguments), "there is no image", expected="files, folders or patterns with images")
+            build_message(" ".join(wanted), "there is no image", expected="files, folders or patterns with images")
         )
     return list(paths)
 
@@ -60,15 +61,18 @@ def save_answers(
     The file takes its place when it is complete: an interrupted run leaves what was there before.
 
     Raises:
+        ConfigError: the extension is none of `WRITERS`.
         RunError: the file cannot be written.
     """
+    if path.suffix.lower() not in WRITERS:
+        raise ConfigError(build_message(path, "unknown kind of file", got=path.suffix, expected=", ".join(WRITERS)))
     num_failed = 0
     partial = path.with_name(path.name + ".partial")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         with WRITERS[path.suffix.lower()](partial, label_space, all_probabilities) as write:
             for prediction in predictions:
-                write(prediction)
+                write(replace(prediction, image=_as_text(prediction.image)))
                 num_failed += prediction.labels is None
                 if on_image is not None:
                     on_image()
@@ -79,6 +83,11 @@ def save_answers(
         if partial.is_file():
             partial.unlink()
     return num_failed
+
+
+def _as_text(name: str) -> str:
+    """A file name that is not text holds lone surrogates, which no UTF-8 file can: they are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 Write = Callable[[Prediction], None]
@@ -93,7 +102,7 @@ def _write_csv(path: Path, label_space: LabelSpace, all_probabilities: bool) -> 
 
         def write(prediction: Prediction) -> None:
             labels = "" if prediction.labels is None else "|".join(prediction.labels)
-            error = "" if prediction.error is None else prediction.error["message"]
+            error = "" if prediction.error is None else _as_text(prediction.error["message"])
             probs = [repr(prediction.probabilities[label]) if prediction.probabilities else "" for label in label_space]
             writer.writerow([prediction.image, labels, error, *(probs if all_probabilities else [])])
 
@@ -102,7 +111,7 @@ def _write_csv(path: Path, label_space: LabelSpace, all_probabilities: bool) -> 
 
 @contextmanager
 def _write_jsonl(path: Path, label_space: LabelSpace, all_probabilities: bool) -> Iterator[Write]:  # noqa: ARG001 - a writer
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         yield lambda prediction: print(json.dumps(prediction.to_dict(all_probabilities), ensure_ascii=False), file=file)
 
 
@@ -124,7 +133,7 @@ def _write_parquet(path: Path, label_space: LabelSpace, all_probabilities: bool)
             rows.clear()
 
         def write(prediction: Prediction) -> None:
-            error = None if prediction.error is None else prediction.error["message"]
+            error = None if prediction.error is None else _as_text(prediction.error["message"])
             labels = None if prediction.labels is None else list(prediction.labels)
             probs = {PROBABILITY_PREFIX + label: prob for label, prob in prediction.probabilities.items()}
             rows.append({"image": prediction.image, "labels": labels, "error": error, **probs})

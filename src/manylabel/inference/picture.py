@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
-from pathlib import Path
+import textwrap
+import warnings
 
 from manylabel.data.images import load_image
-from manylabel.errors import DataError, build_message
+from manylabel.errors import DataError, build_message, join_names
+from manylabel.files import write_bytes_atomically
 from manylabel.inference.prediction import Prediction
 from manylabel.inference.predictor import ImageSource
 
-_MAX_BARS = 12
+_LEAST_BARS, _MOST_BARS = 12, 40
 _GIVEN_COLOUR, _OTHER_COLOUR = "#1b6ca8", "#b9c4cc"
 _MAX_NAME_LENGTH = 28
 
@@ -25,6 +28,7 @@ def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.P
 
     Raises:
         DataError: the prediction is an error: there is nothing to draw.
+        RunError: the picture cannot be written.
     """
     if prediction.labels is None:
         message = "unknown error" if prediction.error is None else prediction.error["message"]
@@ -33,14 +37,17 @@ def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.P
     from matplotlib.figure import Figure
 
     margins = prediction.margins
-    chosen = sorted(margins, key=lambda label: -margins[label])[: max(_MAX_BARS, len(prediction.labels))]
+    chosen = sorted(margins, key=lambda label: -margins[label])[
+        : max(_LEAST_BARS, min(len(prediction.labels), _MOST_BARS))
+    ]
     figure = Figure(figsize=(9, max(3.2, 0.32 * len(chosen) + 1.3)), layout="constrained")
     FigureCanvasAgg(figure)
     photo, bars = figure.subplots(1, 2, width_ratios=(1, 1.25))
     photo.imshow(load_image(image, name=prediction.image), interpolation="nearest")
     photo.set_axis_off()
-    title = ", ".join(_shorten(label) for label in prediction.labels) if prediction.labels else "none of the labels"
-    photo.set_title(_wrap(title), fontsize=11, fontweight="bold")
+    names = [_shorten(label) for label in prediction.labels]
+    title = join_names(names, _MOST_BARS) if names else "none of the labels"
+    figure.suptitle(textwrap.fill(title, 60), fontsize=13, fontweight="bold", parse_math=False)
     given = set(prediction.labels)
     places = range(len(chosen))
     bars.barh(
@@ -49,7 +56,7 @@ def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.P
         color=[_GIVEN_COLOUR if label in given else _OTHER_COLOUR for label in chosen],
         height=0.7,
     )
-    bars.set_yticks(places, [_shorten(label) for label in chosen])
+    bars.set_yticks(places, [_shorten(label) for label in chosen], parse_math=False)
     bars.invert_yaxis()
     bars.axvline(0, color="#333333", linewidth=1)
     bars.set_xlabel("probability minus the label's threshold")
@@ -68,16 +75,14 @@ def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.P
     bars.margins(x=0.18)
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(axis="y", length=0)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, format="png")
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(buffer, dpi=120, format="png")
+    write_bytes_atomically(path, buffer.getvalue())
 
 
 def _shorten(label: str) -> str:
-    shown = label.replace("$", r"\$")  # a dollar sign would start a formula
+    shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in label)
     return shown if len(shown) <= _MAX_NAME_LENGTH else shown[: _MAX_NAME_LENGTH - 1] + "…"
-
-
-def _wrap(text: str, width: int = 40) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))

@@ -52,6 +52,7 @@ class Predictor:
                 build_message(bundle.onnx_path, f"not a usable network ({error})", do="Export it again")
             ) from error
         self.bundle = bundle
+        self._check_shapes()
 
     @property
     def label_space(self) -> LabelSpace:
@@ -94,6 +95,28 @@ class Predictor:
         sources = ((record.id, record.source) for record in annotations.records)
         for row, (_, prepared) in enumerate(self._prepare_ahead(sources)):
             yield row, prepared if isinstance(prepared, ImageError) else self._run(prepared)
+
+    def _check_shapes(self) -> None:
+        """Stop where the network and the manifest speak of different images or numbers of labels.
+
+        Raises:
+            BundleError: with what each of them says.
+        """
+        wanted = ((3, self.preprocess.height_px, self.preprocess.width_px), (len(self.label_space),))
+        for kind, nodes, shape in zip(
+            ("images", "labels"), (self._session.get_inputs(), self._session.get_outputs()), wanted, strict=True
+        ):
+            given = tuple(nodes[0].shape[1:]) if len(nodes) == 1 else len(nodes)
+            if given != shape:
+                raise BundleError(
+                    build_message(
+                        self.bundle.onnx_path,
+                        f"the network's {kind} are not those of the manifest",
+                        got=given,
+                        expected=str(shape),
+                        do="Export the model again",
+                    )
+                )
 
     def _prepare(self, image: ImageSource, name: str) -> npt.NDArray[np.float32] | ImageError:
         try:

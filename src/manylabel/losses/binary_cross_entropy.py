@@ -25,8 +25,7 @@ def binary_cross_entropy(logits_BL: Tensor, truth_BL: Tensor, known_BL: Tensor) 
         >>> float(binary_cross_entropy(logits, torch.tensor([[1.0, 0.0]]), torch.tensor([[True, True]])))
         0.693147...
     """
-    cells = functional.binary_cross_entropy_with_logits(
-        logits_BL.float(), torch.where(known_BL, truth_BL.float(), 0.5), reduction="none"
-    )
-    known = known_BL.to(cells.dtype)
-    return (cells * known).sum() / known.sum().clamp(min=1)
+    # Unknown cells are replaced before anything is computed: 0 times infinity would be NaN, in the gradient too.
+    logits, truth = torch.where(known_BL, logits_BL.float(), 0.0), torch.where(known_BL, truth_BL.float(), 0.0)
+    cells_BL = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return torch.where(known_BL, cells_BL, 0.0).sum() / known_BL.sum().clamp(min=1)

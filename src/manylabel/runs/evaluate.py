@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from manylabel.data.annotations import Annotations
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import DataError, build_message
 from manylabel.evaluation.evaluate import Report, evaluate_predictions
-from manylabel.evaluation.pictures import draw_confusion_grid
+from manylabel.evaluation.pictures import draw_confusion_grid, draw_curves
 from manylabel.evaluation.report.html import save_html
 from manylabel.evaluation.report.metrics import save_metrics
 from manylabel.inference.predictor import Predictor, collect_predictions, load
@@ -49,7 +49,7 @@ def evaluate(
     predictor = (
         model if isinstance(model, Predictor) else Predictor(model) if isinstance(model, Bundle) else load(model)
     )
-    tell: OnEvent = on_event if on_event is not None else lambda event, facts: None
+    tell = on_event if on_event is not None else _tell_nobody
     aligned = annotations.align(predictor.label_space, unknown_labels)
     tell("stage", {"name": f"Predicting {name}", "total": len(aligned)})
     predictions, skipped = collect_predictions(predictor, aligned, lambda: tell("progress", {}))
@@ -59,8 +59,14 @@ def evaluate(
         )
     report = judge(predictions, predictor.policy, predictor.bundle.manifest.provenance, name, skipped)
     if out is not None:
-        _save(RunFolder(Path(out)), report, predictions)
+        folder = RunFolder(Path(out))
+        predictions.save(folder.predictions(name))
+        save_reports(folder, {name: report}, title=f"Evaluation of {name}")
     return report
+
+
+def _tell_nobody(event: str, facts: Mapping[str, Any]) -> None:
+    """Do nothing: the default of `on_event`."""
 
 
 def judge(
@@ -82,12 +88,20 @@ def judge(
     )
 
 
-def _save(folder: RunFolder, report: Report, predictions: Predictions) -> None:
-    predictions.save(folder.predictions(report.name))
-    save_metrics([report], folder.metrics)
-    picture = folder.pictures / "confusion.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    draw_confusion_grid(report, picture)
-    save_html(
-        [report], folder.report, title=f"Evaluation of {report.name}", pictures={"confusion": picture.read_bytes()}
-    )
+def save_reports(
+    folder: RunFolder,
+    reports: Mapping[str, Report],
+    *,
+    title: str,
+    history: Sequence[Mapping[str, Any]] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `metrics.json`, the pictures and the page of reports, by part; the test part is the one that is drawn."""
+    save_metrics(list(reports.values()), folder.metrics)
+    folder.pictures.mkdir(parents=True, exist_ok=True)
+    if history:
+        draw_curves(history, folder.pictures / "curves.png")
+    if reports:
+        judged = reports["test"] if "test" in reports else next(iter(reports.values()))
+        draw_confusion_grid(judged, folder.pictures / "confusion.png")
+    save_html(list(reports.values()), folder.report, title=title, history=history, config=config)

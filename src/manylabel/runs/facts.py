@@ -21,12 +21,11 @@ def collect_versions() -> dict[str, str]:
     return versions
 
 
-def collect_hardware(device: str, num_threads: int) -> dict[str, Any]:
+def collect_hardware(device: str) -> dict[str, Any]:
     """Return what the run computed on; no host name and no user name."""
     return {
         "device": device,
         "machine": platform.machine(),
         "system": platform.system(),
         "num_cores": os.cpu_count(),
-        "num_threads": num_threads,
     }

@@ -72,10 +72,8 @@ class RunFolder:
 
     @property
     def _own(self) -> tuple[Path, ...]:
-        return (
-            self.config, self.data, self.history, self.checkpoints, self.metrics, self.report, self.pictures, self.bundle,
-            self.path / "predictions",
-        )  # fmt: skip
+        files = (self.config, self.data, self.history, self.metrics, self.report)
+        return (*files, self.checkpoints, self.pictures, self.bundle, self.path / "predictions")
 
 
 def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> RunFolder:

@@ -47,7 +47,8 @@ class TerminalProgress:
             show(facts)
 
     def _show_note(self, facts: Mapping[str, Any]) -> None:
-        self.console.print(facts["message"], markup=False, soft_wrap=True)
+        if facts["message"]:
+            self.console.print(facts["message"], markup=False, soft_wrap=True)
 
     def _show_stage(self, facts: Mapping[str, Any]) -> None:
         """A new thing to wait for: `name`, and `total` where its end is known."""

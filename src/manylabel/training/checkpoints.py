@@ -16,8 +16,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from manylabel.errors import RunError, build_message
 from manylabel.files import write_bytes_atomically
+from manylabel.training.ema import averaged_state
 
-_MODEL, _AVERAGE, _OPTIMISER, _RANDOM = "model.", "average.", "optimiser.", "random.cpu"
+_MODEL, _AVERAGE, _OPTIMISER = "model.", "average.", "optimiser."
+_RANDOM, _RANDOM_CUDA = "random.cpu", "random.cuda"
 
 
 @dataclass
@@ -55,6 +57,8 @@ def save_checkpoint(
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"{_OPTIMISER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     tensors[_RANDOM] = torch.random.get_rng_state()
+    if torch.cuda.is_available():
+        tensors[_RANDOM_CUDA] = torch.cuda.get_rng_state()
     metadata = {"progress": json.dumps(asdict(progress)), "identity": json.dumps(dict(identity))}
     write_bytes_atomically(path, to_safetensors(_detach(tensors), metadata))
 
@@ -73,6 +77,8 @@ def load_checkpoint(
             which.
     """
     tensors, metadata = _read(path)
+    if "identity" not in metadata or "progress" not in metadata:
+        raise RunError(build_message(path, "not a checkpoint of a run", do="Start a new run in another --out"))
     saved = json.loads(metadata["identity"])
     differing = [key for key in identity if saved.get(key) != identity[key]]
     if differing:
@@ -92,6 +98,8 @@ def load_checkpoint(
         states.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
     torch.random.set_rng_state(tensors[_RANDOM])
+    if _RANDOM_CUDA in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[_RANDOM_CUDA])
     return Progress(**json.loads(metadata["progress"]))
 
 
@@ -107,6 +115,17 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         RunError: the file is missing or damaged.
     """
     return _read(path)[0]
+
+
+def restore_best(model: nn.Module, average: AveragedModel | None, path: Path, progress: Progress) -> bool:
+    """Give a model the weights of the best epoch; before the first epoch has ended, those of the last step.
+
+    Returns: whether an epoch has ended.
+    """
+    has_best = progress.best_epoch >= 0
+    model.load_state_dict(load_weights(path) if has_best else averaged_state(model, average))
+    model.eval()
+    return has_best
 
 
 def _detach(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

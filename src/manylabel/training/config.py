@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from manylabel.errors import ConfigError, build_message, join_names, suggest_name
+from manylabel.errors import ConfigError, build_message, join_names, join_problems, suggest_name
 
 FREEZE_CHOICES = ("none", "backbone")
 PRECISION_CHOICES = ("auto", "fp32", "bf16")
@@ -82,10 +82,13 @@ class TrainConfig:
     resume: bool = _knob(False, "Go on with the run in --out from its last checkpoint.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "backbone_args", dict(self.backbone_args))
         problems = _find_problems(self)
         if problems:
             raise ConfigError("\n".join(problems))
+        object.__setattr__(self, "backbone_args", dict(self.backbone_args))
+        for name, expected in get_type_hints(TrainConfig).items():
+            if expected is float:  # 1 and 1.0 are one setting, also in files
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
@@ -101,29 +104,32 @@ def load_config(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(build_message(file, "there is no such file of settings", do="Check --config"))
-    text = file.read_text("utf-8-sig")
     try:
+        text = file.read_text("utf-8-sig")
         values = json.loads(text) if file.suffix.lower() == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             build_message(file, f"not readable as settings ({error})", expected="TOML or JSON")
         ) from error
     # A run's own config.json holds the settings beside other facts.
-    values = values.get("config", values)
+    values = values.get("config", values) if isinstance(values, dict) else values
+    if not isinstance(values, dict):
+        raise ConfigError(build_message(file, "not a table of settings", got=values, expected="keys with values"))
     return check_keys(values, str(file))
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the values with dashes in keys turned to underscores; refuse keys that are no setting."""
+    """Return the values with dashes in keys turned to underscores.
+
+    Raises:
+        ConfigError: keys that are no settings; all are listed, each with the nearest that is one.
+    """
     known = [knob.name for knob in fields(TrainConfig)]
     checked = {key.replace("-", "_"): value for key, value in values.items()}
-    for key in checked:
-        if key not in known:
-            raise ConfigError(
-                build_message(
-                    where, f"unknown setting {key!r}{suggest_name(key, known)}", expected=join_names(known, 40)
-                )
-            )
+    unknown = [key for key in checked if key not in known]
+    if unknown:
+        problems = [build_message(where, f"unknown setting {key!r}{suggest_name(key, known)}") for key in unknown]
+        raise ConfigError(f"{join_problems(problems)}\nThe settings are: {join_names(known, len(known))}.")
     return checked
 
 
@@ -181,7 +187,7 @@ def _parse_value(text: str) -> Any:
 
 
 _LIMITS: Mapping[str, tuple[float, float]] = {
-    "image_size": (8, 4096), "batch_size": (1, 65_536), "epochs": (1, 100_000), "lr": (1e-9, 100), "workers": (0, 512),
+    "image_size": (8, 4096), "batch_size": (1, 65_536), "epochs": (1, 100_000), "lr": (1e-9, 1e30), "workers": (0, 512),
     "backbone_lr_ratio": (0, 100), "weight_decay": (0, 10), "warmup": (0, 0.9), "clip_norm": (0, 1e6), "dropout": (0, 0.95),
     "drop_path": (0, 0.95), "label_smoothing": (0, 0.5), "ema": (0, 0.99999), "patience": (0, 100_000),
     "max_bad_images": (0, 1), "seed": (0, 2**31 - 1),
@@ -212,8 +218,15 @@ def _find_problems(config: TrainConfig) -> list[str]:
                     name, f"unknown choice {value!r}{suggest_name(value, choices)}", expected=join_names(choices)
                 )
             )
-    if config.budget:
-        parse_budget_seconds(config.budget)
+    if not isinstance(config.backbone_args, Mapping):
+        problems.append(
+            build_message("backbone_args", "wrong kind of value", got=config.backbone_args, expected="a mapping")
+        )
+    if isinstance(config.budget, str) and config.budget:
+        try:
+            parse_budget_seconds(config.budget)
+        except ConfigError as error:
+            problems.append(str(error))
     return problems
 
 

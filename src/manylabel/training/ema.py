@@ -14,7 +14,11 @@ def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
     """
     if decay == 0:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return AveragedModel(
+        model,
+        multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
+        use_buffers=True,
+    )
 
 
 def averaged_state(model: nn.Module, average: AveragedModel | None) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ on which images stand around it or cannot be read.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,5 +189,10 @@ def build_loader(
 
 
 def _start_worker(worker: int) -> None:  # noqa: ARG001 - torch passes the worker's number
-    """Leave the cores to the training process: a worker decodes one image at a time."""
+    """Leave the cores and the signals to the training process, which ends its workers itself.
+
+    A terminal sends Ctrl-C to every process, and a forked worker inherits the handlers of the training process.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

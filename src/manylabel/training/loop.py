@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
-from manylabel.errors import RunError, build_message, join_problems
+from manylabel.errors import ConfigError, RunError, build_message, join_problems
 from manylabel.losses import Loss
 from manylabel.metrics.summary import LOWER_IS_BETTER, summarise
 from manylabel.models.classifier import Classifier
@@ -50,6 +51,11 @@ class LoopParts:
     folder: Path
     identity: Mapping[str, str] = field(default_factory=dict)
 
+    def save(self, progress: Progress) -> None:
+        """Write the checkpoint from which the run goes on bit for bit."""
+        path = self.folder / "last.safetensors"
+        save_checkpoint(path, self.model, self.average, self.optimiser, progress, self.identity)
+
 
 def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_stop: Callable[[], bool]) -> str:
     """Train until the epochs are over, the metric stops rising, or somebody says stop.
@@ -60,6 +66,7 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
     Returns: `finished`, `early` (no better epoch for `patience` epochs) or `stopped`.
 
     Raises:
+        ConfigError: the norms of the backbone cannot learn from batches of one image.
         RunError: the loss is not finite, or too many images cannot be read.
     """
     config, model, device = parts.config, parts.model, parts.accelerator.device
@@ -71,67 +78,93 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
         model.train()
         if config.freeze == "backbone":
             model.backbone.eval()  # frozen also means that its norms keep their statistics
+        least_images = count_least_images(model, min(config.batch_size, num_images))
         for batch in parts.train_loader:
             note_bad_images(batch, parts.train_loader, progress, config.max_bad_images)
             share = schedule_share(progress.step / num_steps, config.warmup)
             set_learning_rate(parts.optimiser, share)
-            if len(batch) > 1 or num_images == 1:  # the norms of a single image teach nothing
+            if len(batch) >= least_images:
                 value = train_step(parts, batch.to(device))
-                check_finite(value, progress, config, batch, parts.train_loader)
+                check_finite(value, "the loss or its gradient", progress, config, batch, parts.train_loader)
                 progress.loss_sum += value * len(batch)
                 progress.num_seen += len(batch)
             progress.step += 1
             progress.images_done += len(batch) + len(batch.bad_rows)
+            mean_loss = progress.loss_sum / max(progress.num_seen, 1)
             rate = (progress.num_seen - already_seen) / (time.perf_counter() - started)
-            on_event("step", {"epoch": progress.epoch, "step": progress.step, "num_steps": num_steps, "images_per_second": rate,
-                              "images_done": progress.images_done, "loss": progress.loss_sum / max(progress.num_seen, 1)})  # fmt: skip
+            on_event("step", {"epoch": progress.epoch, "step": progress.step, "num_steps": num_steps, "loss": mean_loss,
+                              "images_done": progress.images_done, "images_per_second": rate})  # fmt: skip
             if should_stop() and progress.images_done < num_images:
-                save_checkpoint(
-                    parts.folder / "last.safetensors", model, parts.average, parts.optimiser, progress, parts.identity
-                )
+                parts.save(progress)
                 return "stopped"
         train_seconds = time.perf_counter() - started
         metrics = validate(parts, progress, on_event)
-        is_best = is_better(metrics[f"val_{config.monitor}"], progress.best_value, config.monitor)
-        row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share,
-               "train_loss": progress.loss_sum / max(progress.num_seen, 1), **metrics, "monitor": config.monitor,
-               "is_best": is_best, "images_per_second": rate, "train_seconds": train_seconds,
+        value = metrics[f"val_{config.monitor}"]
+        is_best = is_better(value, progress.best_value, config.monitor)
+        if is_best:
+            progress.best_value, progress.best_epoch = value, progress.epoch
+            weights = averaged_state(model, parts.average)
+            save_weights(parts.folder / "best.safetensors", weights, {"epoch": str(progress.epoch)})
+        row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share, "train_loss": mean_loss, **metrics,
+               "monitor": config.monitor, "is_best": is_best, "images_per_second": rate, "train_seconds": train_seconds,
                "seconds": time.perf_counter() - started}  # fmt: skip
         progress.history.append(row)
-        if is_best:
-            progress.best_value, progress.best_epoch = metrics[f"val_{config.monitor}"], progress.epoch
-            save_weights(
-                parts.folder / "best.safetensors", averaged_state(model, parts.average), {"epoch": str(progress.epoch)}
-            )
+        is_early = 0 < config.patience <= progress.epoch - progress.best_epoch
         progress.epoch, progress.images_done, progress.loss_sum, progress.num_seen = progress.epoch + 1, 0, 0.0, 0
-        is_early = bool(config.patience) and progress.epoch - 1 - progress.best_epoch >= config.patience
         progress.is_finished = is_early or progress.epoch == config.epochs
-        save_checkpoint(
-            parts.folder / "last.safetensors", model, parts.average, parts.optimiser, progress, parts.identity
-        )
-        save_history(parts.folder.parent / "history.jsonl", progress.history)
+        save_history(parts.folder.parent / "history.jsonl", progress.history)  # first: a resumed run writes it again
+        parts.save(progress)
         on_event("epoch", row)
         if is_early:
             return "early"
-        if should_stop():
-            return "finished" if progress.is_finished else "stopped"
+        if should_stop() and not progress.is_finished:
+            return "stopped"
     return "finished"
 
 
+def count_least_images(model: Classifier, batch_size: int) -> int:
+    """Return how many images a batch needs to be learnt from: two where norms are taken over the batch, else one.
+
+    Raises:
+        ConfigError: no batch can have as many.
+    """
+    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+    has_norms = any(isinstance(module, batch_norms) and module.training for module in model.modules())
+    least_images = 2 if has_norms else 1
+    if batch_size < least_images:
+        raise ConfigError(
+            build_message(
+                "batch_size",
+                "this backbone normalises over the images of a batch, and cannot learn from one alone",
+                expected="at least 2 images in a batch, and in the training table",
+                do="Raise --batch-size, or keep the norms as they are with --freeze backbone",
+            )
+        )
+    return least_images
+
+
 def train_step(parts: LoopParts, batch: Batch) -> float:
-    """Take one step on a batch and return its loss."""
+    """Take one step on a batch and return its loss; one that is not finite, or has such a gradient, changes no weight.
+
+    Returns: the loss, or what is not finite: it or the norm of its gradient.
+    """
     config = parts.config
     truth_BL = batch.truth_BL * (1 - config.label_smoothing) + config.label_smoothing / 2
     with parts.accelerator.autocast():
         loss = parts.loss(parts.model(batch.images_BCHW), truth_BL, batch.known_BL)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        return value
     parts.optimiser.zero_grad(set_to_none=True)
     parts.accelerator.backward(loss)
-    if config.clip_norm > 0:
-        parts.accelerator.clip_grad_norm_(parts.model.parameters(), config.clip_norm)
+    largest_norm = config.clip_norm if config.clip_norm > 0 else math.inf
+    norm = float(nn.utils.clip_grad_norm_(parts.model.parameters(), largest_norm))
+    if not math.isfinite(norm):
+        return norm
     parts.optimiser.step()
     if parts.average is not None:
         parts.average.update_parameters(parts.model)
-    return float(loss.detach())
+    return value
 
 
 @torch.inference_mode()
@@ -149,7 +182,10 @@ def validate(parts: LoopParts, progress: Progress, on_event: OnEvent) -> dict[st
             on_device = batch.to(parts.accelerator.device)
             with parts.accelerator.autocast():
                 logits_BL = model(on_device.images_BCHW)
-            losses.append((float(parts.loss(logits_BL, on_device.truth_BL, on_device.known_BL)), len(batch)))
+            value = float(parts.loss(logits_BL, on_device.truth_BL, on_device.known_BL))
+            largest = float(logits_BL.abs().max())
+            check_finite(largest, "an answer for validation", progress, parts.config, batch, parts.val_loader)
+            losses.append((value, len(batch)))
             probs.append(logits_to_probs(logits_BL).cpu().numpy())
             truths.append(batch.truth_BL.numpy() > 0.5)
             knowns.append(batch.known_BL.numpy())
@@ -167,7 +203,7 @@ def validate(parts: LoopParts, progress: Progress, on_event: OnEvent) -> dict[st
 
 
 def is_better(value: float, best: float, monitor: str) -> bool:
-    """Return whether a value of the monitored metric beats the best so far; an undefined one beats only an undefined one."""
+    """Return whether a value of the monitored metric beats the best so far; an undefined one beats only its like."""
     if math.isnan(best) or math.isnan(value):
         return math.isnan(best)
     return value < best if monitor == "loss" or monitor in LOWER_IS_BETTER else value > best
@@ -183,9 +219,10 @@ def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, m
         return
     dataset = loader.dataset
     assert isinstance(dataset, ImageDataset)
-    images = dataset.annotations.images
-    progress.bad_images |= {images[row]: reason for row, reason in batch.bad_rows}
-    own = [reason for image, reason in progress.bad_images.items() if image in set(images)]
+    images = dict.fromkeys(dataset.annotations.images)
+    records = dataset.annotations.records
+    progress.bad_images |= {records[row].id: reason for row, reason in batch.bad_rows}
+    own = [reason for image, reason in progress.bad_images.items() if image in images]
     if len(own) > max_share * len(images):
         raise RunError(
             build_message(
@@ -198,8 +235,10 @@ def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, m
         )
 
 
-def check_finite(value: float, progress: Progress, config: TrainConfig, batch: Batch, loader: DataLoader[Any]) -> None:
-    """Stop a run whose loss is not a number before it spoils the last good checkpoint.
+def check_finite(
+    value: float, name: str, progress: Progress, config: TrainConfig, batch: Batch, loader: DataLoader[Any]
+) -> None:
+    """Stop a run whose numbers are not finite before it spoils the last good checkpoint.
 
     Raises:
         RunError: with the step, the learning rate and the first images of the batch.
@@ -212,7 +251,7 @@ def check_finite(value: float, progress: Progress, config: TrainConfig, batch: B
     raise RunError(
         build_message(
             f"epoch {progress.epoch + 1}, step {progress.step + 1}",
-            f"the loss is {value} at a learning rate of {config.lr:g} (batch of {', '.join(first)}, ...)",
+            f"{name} is {value} at a learning rate of {config.lr:g} (batch of {', '.join(first)}, ...)",
             do="Lower --lr or --clip-norm; the checkpoint of the last epoch is kept",
         )
     )

@@ -42,12 +42,11 @@ def choose_precision(
     """
     if wanted != "auto" and not must_measure:
         return PrecisionChoice(wanted, {})
-    state = torch.random.get_rng_state()
-    rates = {
-        precision: _measure(precision, model, loss, image_size_px, batch_size, num_labels, device)
-        for precision in (("fp32", "bf16") if wanted == "auto" else (wanted,))
-    }
-    torch.random.set_rng_state(state)
+    with torch.random.fork_rng():
+        rates = {
+            precision: _measure(precision, model, loss, image_size_px, batch_size, num_labels, device)
+            for precision in (("fp32", "bf16") if wanted == "auto" else (wanted,))
+        }
     if wanted != "auto":
         return PrecisionChoice(wanted, rates)
     is_bf16 = rates["bf16"] > _CLEARLY_FASTER * rates["fp32"]
@@ -57,6 +56,7 @@ def choose_precision(
 def _measure(
     precision: str, model: nn.Module, loss: Loss, size: int, batch_size: int, num_labels: int, device: torch.device
 ) -> float:
+    batch_size = max(batch_size, 2)  # norms over the batch refuse a single image
     probe = copy.deepcopy(model).train()
     images = torch.zeros(batch_size, 3, size, size, device=device).to(memory_format=torch.channels_last)
     truth = torch.zeros(batch_size, num_labels, device=device)
@@ -66,7 +66,7 @@ def _measure(
         start = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             value = loss(probe(images), truth, known)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)

@@ -11,7 +11,7 @@ import numpy as np
 
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.findings import Finding
-from manylabel.data.formats.columns import SPECIAL_COLUMN_NAMES, ImageRoot
+from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, ImageRoot
 from manylabel.data.formats.table import Table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
 from manylabel.labels.space import LabelSpace
@@ -25,19 +25,23 @@ def assemble_annotations(
     label_columns: Sequence[str],
     space: LabelSpace,
     targets: Targets,
+    *,
     is_exhaustive: bool,
+    findings: Sequence[Finding] = (),
 ) -> Annotations:
     """Return the Annotations of a table whose cells were already read into `targets`.
 
     Raises:
-        DataError: a row names no image, none of the images exists, or no cell at all is present.
+        DataError: a row names no image or an id that fits several, no image exists, or no cell at all is present.
     """
     cells = table.values(image_column)
     _check_every_row_names_an_image(table, image_column, cells)
-    located = [root.locate(cell) for cell in cells]
+    located = _locate_images(table, root, cells)
     records = _build_records(table, located, [image_column, *label_columns])
-    kept_records, kept_targets, findings = _merge_repeats(records, targets)
-    annotations = Annotations(kept_records, kept_targets, space, str(table.path), is_exhaustive, findings)
+    kept_records, kept_targets, repeats = _merge_repeats(records, targets)
+    annotations = Annotations(
+        kept_records, kept_targets, space, str(table.path), is_exhaustive, (*findings, *repeats)
+    )
     missing = find_missing_images(annotations)
     if len(missing) == len(annotations):
         raise DataError(_describe_no_images(table.path, root.folder, annotations.images))
@@ -46,7 +50,7 @@ def assemble_annotations(
         finding = Finding(
             "error",
             "missing-image",
-            f"{len(missing)} of {len(annotations)} images do not exist below {root.folder}.",
+            f"{len(missing)} of {len(annotations)} images do not exist below {root.folder}: {join_names(missing)}.",
             tuple(missing),
             "Correct the paths in the table, or remove the rows",
         )
@@ -102,7 +106,7 @@ def _merge_repeats(
     findings = _describe_repeats(list(repeats), contradicting)
     in_two_parts = tuple(image for image, rows in repeats.items() if len({records[row].part for row in rows}) > 1)
     if in_two_parts:
-        message = f"{len(in_two_parts)} images stand in two parts: {join_names(in_two_parts)}. The first row counts."
+        message = f"Images that stand in two parts: {join_names(in_two_parts)}. The first row counts."
         findings += (Finding("error", "image-in-two-parts", message, in_two_parts, "Keep each image in one part"),)
     return tuple(records[row] for row in kept), merged, findings
 
@@ -111,14 +115,14 @@ def _describe_repeats(repeated: list[str], contradicting: list[str]) -> tuple[Fi
     agreeing = tuple(image for image in repeated if image not in set(contradicting))
     findings: tuple[Finding, ...] = ()
     if agreeing:
-        message = f"{len(agreeing)} images stand in several rows with the same labels: each was counted once."
+        message = f"Images in several rows with the same labels: {join_names(agreeing)}. Each was counted once."
         findings += (
             Finding("note", "repeated-image", message, agreeing, "Nothing to do; 'manylabel split' writes each once"),
         )
     if contradicting:
         message = (
-            f"{len(contradicting)} images stand in several rows with different labels: "
-            "the labels on which the rows disagree are unknown there."
+            f"Images in several rows with different labels: {join_names(contradicting)}. "
+            "The labels on which the rows disagree are unknown there."
         )
         fix = "Decide on one row per image"
         findings += (Finding("warning", "contradicting-rows", message, tuple(contradicting), fix),)
@@ -126,7 +130,7 @@ def _describe_repeats(repeated: list[str], contradicting: list[str]) -> tuple[Fi
 
 
 def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]) -> list[ImageRecord]:
-    special = {name: table.values(name) for name in SPECIAL_COLUMN_NAMES if name in table.names and name not in used}
+    special = {name: table.values(name) for name in RECORD_COLUMN_NAMES if name in table.names and name not in used}
     extras = [name for name in table.names if name not in used and name not in special]
     extra_cells = list(zip(*(table.values(name) for name in extras), strict=True)) if extras else [()] * len(located)
     blank = [""] * len(located)
@@ -142,6 +146,19 @@ def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]
             located, special.get("group", blank), special.get("part", blank), extra_cells, strict=True
         )
     ]
+
+
+def _locate_images(table: Table, root: ImageRoot, cells: list[str]) -> list[tuple[str, str]]:
+    located = []
+    problem_of: dict[str, str] = {}
+    for cell in cells:
+        try:
+            located.append(root.locate(cell))
+        except DataError as error:
+            problem_of[cell] = str(error)
+    if problem_of:
+        raise DataError(join_problems([f"{table.path}: {problem}" for problem in problem_of.values()]))
+    return located
 
 
 def _check_every_row_names_an_image(table: Table, column: str, cells: list[str]) -> None:

@@ -19,7 +19,9 @@ LABEL_COLUMN_NAMES = (
     "labels", "label", "tags", "tag", "classes", "class", "categories", "category", "genres", "genre", "attributes",
     "keywords",
 )  # fmt: skip
-SPECIAL_COLUMN_NAMES = ("unknown", "group", "part")
+RECORD_COLUMN_NAMES = ("group", "part")
+"""Columns that say something of the image and are no labels, in every layout."""
+
 _MAX_CELLS_LOOKED_AT = 1000
 
 
@@ -38,7 +40,7 @@ def find_image_column(table: Table, wanted: str | None = None) -> ImageColumn:
         DataError: the column asked for does not exist.
     """
     if wanted is not None:
-        table.values(wanted)
+        table.check_column(wanted)
         return ImageColumn(wanted, f"images: column {wanted!r}, as asked")
     for name in table.names:
         cells = [cell.strip() for cell in table.columns[name][:_MAX_CELLS_LOOKED_AT].to_pylist() if cell.strip()]
@@ -79,8 +81,8 @@ class ImageRoot:
         if len(matches) > 1:
             raise DataError(
                 build_message(
-                    self.folder,
-                    f"id {stem!r} fits {len(matches)} images: {join_names(matches)}",
+                    f"id {stem!r}",
+                    f"it fits {len(matches)} images below {self.folder}: {join_names(matches)}",
                     do="Write the path with its extension, or give the folder of the images with --images",
                 )
             )

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from manylabel.data.annotations import Annotations
+from manylabel.data.findings import Finding
 from manylabel.data.formats.assemble import assemble_annotations
-from manylabel.data.formats.columns import SPECIAL_COLUMN_NAMES, ImageRoot, find_image_column
+from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, ImageRoot, find_image_column
 from manylabel.data.formats.table import Table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
 from manylabel.labels.space import LabelSpace
@@ -24,13 +26,15 @@ STATE_OF_CELL: Mapping[str, int] = {
 _MAX_STRANGE_SHARE = 0.05
 """A column with more strange cells than this is not a column of labels; with fewer, the strange cells are mistakes."""
 
+StateArray = npt.NDArray[np.int8]
+
 
 def find_label_columns(table: Table, image_column: str) -> list[str]:
     """Return the columns that hold a 0/1 state in nearly every row."""
     return [
         name
         for name in table.names
-        if name != image_column and name not in SPECIAL_COLUMN_NAMES and _is_state_column(table.columns[name])
+        if name != image_column and name not in RECORD_COLUMN_NAMES and _is_state_column(table.columns[name])
     ]
 
 
@@ -43,6 +47,8 @@ def load_one_hot(
         DataError: no column holds 0 and 1, or single cells of a label's column hold something else (all listed).
     """
     image = find_image_column(table, image_column).name
+    if label_column is not None:
+        table.check_column(label_column)
     names = find_label_columns(table, image) if label_column is None else [label_column]
     if not names:
         raise DataError(
@@ -56,10 +62,31 @@ def load_one_hot(
     _check_cells(table, names, states)
     state_NL = np.stack(states, axis=1)
     targets = Targets.from_dense(state_NL == PRESENT, state_NL != UNKNOWN)
-    return assemble_annotations(table, root, image, names, LabelSpace(tuple(names)), targets, is_exhaustive=False)
+    findings = [] if label_column is not None else _find_doubtful_columns(table, [image, *names])
+    return assemble_annotations(
+        table, root, image, names, LabelSpace(tuple(names)), targets, is_exhaustive=False, findings=findings
+    )
 
 
-def _encode(column: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _find_doubtful_columns(table: Table, used: list[str]) -> list[Finding]:
+    """Say which columns look half like a label's: with too much else in them for mistakes, they became extras."""
+    findings = []
+    for name in table.names:
+        if name in used or name in RECORD_COLUMN_NAMES:
+            continue
+        state_N = _read_states(table.columns[name])
+        strange = np.flatnonzero(state_N == STRANGE)
+        if len(strange) and np.count_nonzero(state_N >= ABSENT) >= len(state_N) / 2:
+            row = int(strange[0])
+            message = (
+                f"Column {name!r} holds 0 and 1 but also {table.columns[name][row].as_py()!r} ({table.where(row)}): "
+                "it was kept as an extra, not as a label."
+            )
+            findings.append(Finding("warning", "doubtful-column", message, (name,), "Correct it if it is a label"))
+    return findings
+
+
+def _encode(column: Any) -> tuple[StateArray, npt.NDArray[np.int32]]:
     """Return the state of each distinct cell, and which distinct cell stands in each row."""
     encoded = column.combine_chunks().dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
@@ -67,7 +94,7 @@ def _encode(column: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return states, encoded.indices.to_numpy()
 
 
-def _read_states(column: Any) -> np.ndarray[Any, Any]:
+def _read_states(column: Any) -> StateArray:
     states, rows = _encode(column)
     return states[rows]
 
@@ -80,14 +107,15 @@ def _is_state_column(column: Any) -> bool:
     return bool(num_stated > 0 and num_strange <= _MAX_STRANGE_SHARE * len(rows))
 
 
-def _check_cells(table: Table, names: list[str], states: list[np.ndarray[Any, Any]]) -> None:
+def _check_cells(table: Table, names: list[str], states: list[StateArray]) -> None:
     strange = [
-        (name, int(row))
+        (int(row), name)
         for name, state_N in zip(names, states, strict=True)
         for row in np.flatnonzero(state_N == STRANGE)
     ]
     if strange:
-        problems = [_describe_cell(table, name, row) for name, row in strange[:MAX_LISTED]]
+        strange.sort(key=lambda cell: cell[0])
+        problems = [_describe_cell(table, name, row) for row, name in strange[:MAX_LISTED]]
         raise DataError(join_problems(problems, total=len(strange)))
 
 

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manylabel.data.images import IMAGE_EXTENSIONS
-from manylabel.errors import DataError, build_message, join_names, join_problems, suggest_name
+from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems, suggest_name
 
-TABLE_EXTENSIONS = (".csv", ".tsv", ".txt")
+TABLE_EXTENSIONS = (".csv", ".tsv")
+"""What makes a file in a folder a table; a table that is named may have any extension."""
+
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_CHARACTERS = 65_536
+_ROWS_LOOKED_AT = 50
+_BLOCK_BYTES = 1 << 24  # no row may be longer
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -50,6 +55,11 @@ class Table:
         Raises:
             DataError: there is no such column; the message suggests the nearest.
         """
+        self.check_column(name)
+        return [value.strip() for value in self.columns[name].to_pylist()]
+
+    def check_column(self, name: str) -> None:
+        """Stop where there is no such column; the message suggests the nearest."""
         if name not in self.columns:
             raise DataError(
                 build_message(
@@ -58,69 +68,106 @@ class Table:
                     expected=f"one of {join_names(self.names)}",
                 )
             )
-        return [value.strip() for value in self.columns[name].to_pylist()]
 
     def where(self, row: int) -> str:
         """Return `labels.csv line 812` for the row (0 is the first below the header)."""
-        text = _decode(self.path, self.path.read_bytes())[0]
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter)
+        text, _ = _decode(self.path, _read_bytes(self.path))
         wanted = row + (1 if self.has_header else 0)
-        for _ in (cells for cells in reader if cells):
-            if wanted == 0:
-                break
-            wanted -= 1
-        return f"{self.path} line {reader.line_num}"
+        lines = (line for line, _ in _walk_rows(self.path, text, self.delimiter))
+        return f"{self.path} line {next(itertools.islice(lines, wanted, None))}"
 
 
 def load_table(path: Path) -> Table:
     """Read a text table with all its cells as text.
 
     Raises:
-        DataError: the file is missing, empty, not text, has a header only, names a column twice, or has rows of
-            another length than the header (all of them listed).
+        DataError: the file is missing, empty, not text, has a header only, names a column twice, never closes a quote,
+            or has rows of another length than the header (the first of them listed).
     """
     if not path.is_file():
         raise DataError(build_message(path, "there is no such table", do="Check the path"))
-    data = path.read_bytes()
-    if not data.strip():
-        raise DataError(build_message(path, "the table is empty", expected="a header and a row per image"))
+    data = _read_bytes(path)
     text, encoding = _decode(path, data)
-    delimiter = _detect_delimiter(text)
-    header = next(cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if cells)
-    has_header = not any(cell.strip().lower().endswith(IMAGE_EXTENSIONS) for cell in header)
+    if not text.strip():
+        raise DataError(build_message(path, "the table is empty", expected="a header and a row per image"))
+    if text.lstrip().startswith(("{", "[")):
+        raise DataError(build_message(path, "this is JSON, not a table", expected="CSV or TSV with one row per image"))
+    delimiter = _detect_delimiter(path, text)
+    _check_quotes(path, text, delimiter)
+    _, header = next(_walk_rows(path, text, delimiter))
+    has_header = not any(_names_an_image(cell) for cell in header)
     names = [cell.strip() for cell in header] if has_header else _name_columns(len(header))
     _check_names(path, names)
     return Table(path, _read_columns(path, text, delimiter, names, has_header), encoding, delimiter, has_header)
 
 
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror if error.strerror else type(error).__name__
+        raise DataError(build_message(path, f"the table cannot be read: {reason}", do="Check the file")) from error
+
+
 def _decode(path: Path, data: bytes) -> tuple[str, str]:
+    text, encoding = _decode_bytes(data)
+    if "\x00" in text[:_HEAD_CHARACTERS]:
+        raise DataError(build_message(path, "not a text table", do="Give a CSV or TSV file with one row per image"))
+    return text, encoding
+
+
+def _decode_bytes(data: bytes) -> tuple[str, str]:
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, errors="replace"), encoding
-    if b"\x00" in data[:_HEAD_CHARACTERS]:
-        raise DataError(build_message(path, "not a text table", do="Give a CSV or TSV file with one row per image"))
     try:
         return data.decode("utf-8"), "utf-8"
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace"), "cp1252"
 
 
-def _detect_delimiter(text: str) -> str:
-    """Choose the delimiter that cuts the first rows into the same number of cells, more than one."""
+def _walk_rows(path: Path, text: str, delimiter: str, *, is_strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line a row starts on, and its cells, for every row that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=is_strict)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            build_message(f"{path} line {line}", f"the row cannot be read ({error})", do="Check its quotes")
+        ) from error
+
+
+def _check_quotes(path: Path, text: str, delimiter: str) -> None:
+    """Stop where a quote is opened and never closed: the rest of the table would become one cell."""
+    if text.count('"') % 2:
+        for _ in _walk_rows(path, text, delimiter, is_strict=True):
+            pass
+
+
+def _names_an_image(cell: str) -> bool:
+    return cell.strip().lower().endswith(IMAGE_EXTENSIONS)
+
+
+def _detect_delimiter(path: Path, text: str) -> str:
+    """Choose the delimiter that cuts the first rows into the same number of cells, more than one.
+
+    Of several such it is one that cuts out the names of images: in `a.jpg,dog|cat` both a comma and a bar would do.
+    """
     head = text[:_HEAD_CHARACTERS]
     if len(text) > _HEAD_CHARACTERS:
         head = head[: head.rfind("\n") + 1] or head
 
-    def score(delimiter: str) -> tuple[float, int]:
-        widths = [len(row) for row in _read_rows(head, delimiter, 50)]
-        return sum(width == widths[0] for width in widths) / len(widths) if widths[0] > 1 else 0.0, widths[0]
+    def score(delimiter: str) -> tuple[float, bool, int]:
+        rows = [cells for _, cells in itertools.islice(_walk_rows(path, head, delimiter), _ROWS_LOOKED_AT)]
+        width = len(rows[0])
+        share = sum(len(row) == width for row in rows) / len(rows) if width > 1 else 0.0
+        return share, any(_names_an_image(cell) for row in rows for cell in row), width
 
     return max(_DELIMITERS, key=score)
-
-
-def _read_rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
-    rows: Iterator[list[str]] = (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
-    return [row for row, _ in zip(rows, range(limit), strict=False)]
 
 
 def _name_columns(count: int) -> list[str]:
@@ -144,33 +191,34 @@ def _read_columns(path: Path, text: str, delimiter: str, names: list[str], has_h
         bad_rows.append(row)
         return "skip"
 
-    table = arrow_csv.read_csv(
-        io.BytesIO(text.encode("utf-8")),
-        read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=0, use_threads=False),
-        parse_options=arrow_csv.ParseOptions(
-            delimiter=delimiter, newlines_in_values='"' in text, invalid_row_handler=note_bad_row
-        ),
-        convert_options=arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, quoted_strings_can_be_null=False
-        ),
-    )
+    try:
+        table = arrow_csv.read_csv(
+            io.BytesIO(text.encode("utf-8")),
+            read_options=arrow_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES, use_threads=False),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values='"' in text, invalid_row_handler=note_bad_row
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=False,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise DataError(build_message(path, f"the table cannot be read ({error})", do="Check its quotes")) from error
     if has_header:
         table = table.slice(1)
     if bad_rows:
-        raise DataError(_describe_bad_rows(path, text, delimiter, len(names)))
+        raise DataError(_describe_bad_rows(path, text, delimiter, len(names), len(bad_rows)))
     if table.num_rows == 0:
         raise DataError(build_message(path, "the table has a header but no row", expected="one row per image"))
     return {name: table.column(name) for name in names}
 
 
-def _describe_bad_rows(path: Path, text: str, delimiter: str, width: int) -> str:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return join_problems(
-        [
-            build_message(
-                f"{path} line {reader.line_num}", f"the row has {len(row)} cells", expected=f"{width} as in the header"
-            )
-            for row in reader
-            if row and len(row) != width
-        ]
-    )
+def _describe_bad_rows(path: Path, text: str, delimiter: str, width: int, total: int) -> str:
+    bad = ((line, cells) for line, cells in _walk_rows(path, text, delimiter) if len(cells) != width)
+    problems = [
+        build_message(f"{path} line {line}", f"the row has {len(cells)} cells", expected=f"{width} as in the header")
+        for line, cells in itertools.islice(bad, MAX_LISTED)
+    ]
+    return join_problems(problems, total)
