@@ -51,7 +51,7 @@ _NUMERIC = {"numpy"}
 _LEARNING = {"numpy", "PIL", "torch", "torchvision", "timm", "accelerate", "safetensors"}
 
 LIBRARIES: Mapping[str, set[str]] = {
-    "cli": {"typer", "click", "rich"},
+    "cli": {"typer", "rich"},
     "server": {"starlette", "python_multipart"},
     "runs": {"numpy", "rich"},
     "training": _LEARNING,

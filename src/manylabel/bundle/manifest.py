@@ -95,8 +95,11 @@ class Manifest:
         if values.get("digest") != manifest.digest:
             raise BundleError(
                 build_message(
-                    where, "the manifest was changed after it was written", got=values.get("digest"), expected=manifest.digest,
+                    where,
+                    "the manifest was changed after it was written",
+                    got=values.get("digest"),
+                    expected=manifest.digest,
                     do="Export the model again",
                 )
-            )  # fmt: skip
+            )
         return manifest

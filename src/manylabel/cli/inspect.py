@@ -38,7 +38,8 @@ def run_inspect(
         image_findings = list(find_image_findings(annotations, lambda: tell("progress", {})))
     findings = [*find_findings(annotations), *image_findings]
     if json:
-        print(json_format.dumps(describe(annotations, loaded.layout, findings), indent=2, ensure_ascii=False))
+        # Escaped: a name fits through a pipe of any encoding.
+        print(json_format.dumps(describe(annotations, loaded.layout, findings), indent=2))
     else:
         _print(build_results_console(), annotations, loaded.layout, findings)
     return 1 if any(finding.severity == "error" for finding in findings) else 0

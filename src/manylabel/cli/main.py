@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
 from manylabel.errors import ManylabelError, explain_missing_module
 from manylabel.training.config import TrainConfig
 
-EXIT_FOUND, EXIT_WRONG_USE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_WRONG_USE = 2
 
 app = typer.Typer(
     name="manylabel",
@@ -246,32 +246,17 @@ app.command("train")(_build_train_command())
 
 def run() -> None:
     """Run a command: a message and exit code 2 for what a user can put right, a traceback for our own bugs only."""
-    sys.exit(_run_command())
-
-
-def _run_command() -> int:
-    import click
-
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        return EXIT_INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        app()
     except ManylabelError as error:
-        typer.echo(f"Error: {error}", err=True)
-        return EXIT_WRONG_USE
+        _fail(error)
     except ModuleNotFoundError as error:
         explained = explain_missing_module(error)
         if explained is error:
             raise
-        typer.echo(f"Error: {explained}", err=True)
-        return EXIT_WRONG_USE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has gone: nothing is left to say, not even by the interpreter at its end.
-        sys.stdout = None  # type: ignore[assignment]
-        return 0
-    return int(code) if code is not None else 0
+        _fail(explained)
+
+
+def _fail(error: Exception) -> NoReturn:
+    typer.echo(f"Error: {error}", err=True)
+    sys.exit(EXIT_WRONG_USE)

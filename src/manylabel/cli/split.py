@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from rich.markup import escape
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from manylabel.cli.console import build_results_console
 from manylabel.data.annotations import Annotations
-from manylabel.data.formats.delimited import save_delimited
+from manylabel.data.formats.delimited import label_names_path, save_delimited
 from manylabel.data.formats.detect import load_annotations
 from manylabel.data.splits import describe_split, split, split_folds
 from manylabel.errors import ConfigError, build_message
@@ -39,8 +40,7 @@ def run_split(
     else:
         shares = parse_parts(parts)
         tables = split(annotations, shares, seed=seed, group=group)
-    part_of = {image: name for name, table in tables.items() for image in table.images}
-    save_delimited(annotations.with_parts(part_of), out)
+    save_delimited(functools.reduce(Annotations.merge, tables.values()), out)
     if not quiet:
         _print(tables, shares, out)
     return 0
@@ -72,10 +72,13 @@ def parse_parts(text: str) -> dict[str, float]:
 
 
 def _check_out(out: Path, data: str) -> None:
-    """Refuse to write over anything: the table that is read, or one that was written before."""
-    if out.exists():
-        what = "the table that is read" if out.resolve() == Path(data).resolve() else "a file that exists"
-        raise ConfigError(build_message(out, f"OUT is {what}", do="Choose another OUT, or remove the file first"))
+    """Refuse to write over anything: the table that is read, or one that was written before, or its label names."""
+    for path in (out, label_names_path(out)):
+        if path.exists():
+            what = "the table that is read" if path.resolve() == Path(data).resolve() else "there already"
+            raise ConfigError(
+                build_message("OUT", f"{path} is {what}", do="Choose another OUT, or remove the file first")
+            )
 
 
 def _print(tables: dict[str, Annotations], shares: dict[str, float], out: Path) -> None:

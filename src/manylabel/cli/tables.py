@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from manylabel.data.annotations import Annotations
@@ -51,9 +52,16 @@ def load_parts(
             )
         )
     if parts:
-        used = {name: part for name, part in parts.items() if name in PART_NAMES}
-        return {**used, **named}, ""
+        used = {name: part for name, part in parts.items() if name in PART_NAMES and name not in named}
+        return {**used, **named}, _describe_unused(annotations, used)
     if named:
         return {"train": annotations, **named}, ""
     sentence = "DATA has no part column: 70 % of the images train, 15 % choose epoch and thresholds, 15 % judge."
     return split(annotations, AUTOMATIC_PARTS, seed=seed), sentence
+
+
+def _describe_unused(annotations: Annotations, used: Mapping[str, Annotations]) -> str:
+    num_unused = len(annotations) - sum(len(part) for part in used.values())
+    if num_unused == 0:
+        return ""
+    return f"Images of DATA that are in none of the parts used ({join_names(list(used))}): {num_unused}."

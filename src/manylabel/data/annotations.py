@@ -162,7 +162,9 @@ class Annotations:
 def _check_ids(name: str, images: Sequence[str]) -> None:
     if len(set(images)) < len(images):
         repeated = [image for image, count in Counter(images).items() if count > 1]
-        raise DataError(build_message(name, f"images stand twice: {join_names(repeated)}", expected="one row per image"))
+        raise DataError(
+            build_message(name, f"images stand twice: {join_names(repeated)}", expected="one row per image")
+        )
     try:
         "".join(images).encode()
     except UnicodeEncodeError as error:

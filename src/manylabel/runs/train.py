@@ -25,7 +25,7 @@ from manylabel.data.preprocess import Preprocess
 from manylabel.decisions import GOALS
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
-from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
+from manylabel.errors import ConfigError, DataError, build_message, join_names, join_problems, suggest_name
 from manylabel.evaluation.evaluate import Report
 from manylabel.files import write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
@@ -208,8 +208,20 @@ def _finish(
             continue
         replace(predictions, model_digest=bundle.digest).save(folder.predictions(name))
         reports[name] = judge(predictions, bundle.manifest.policy, bundle.manifest.provenance, name, unusable)
-    save_reports(folder, reports, title=f"Run {folder.path.name}", history=progress.history, config=config.to_dict())
+    settings = config.to_dict() | _describe_skipped(tables.train, progress, tell)
+    save_reports(folder, reports, title=f"Run {folder.path.name}", history=progress.history, config=settings)
     return bundle, reports
+
+
+def _describe_skipped(train: Annotations, progress: Progress, tell: OnEvent) -> dict[str, str]:
+    """Name the training images that could not be used, for the terminal and for the page; those of val are reported."""
+    names = set(train.images)
+    reasons = [reason for image, reason in progress.bad_images.items() if image in names]
+    if not reasons:
+        return {}
+    text = f"{len(reasons)} of {len(train)} training images cannot be used and were skipped"
+    tell("note", {"message": f"Warning: {text}.\n{join_problems(reasons)}"})
+    return {"skipped": f"{text}. {join_problems(reasons)}"}
 
 
 def _predict_part(bundle: Bundle, name: str, table: Annotations, tell: OnEvent) -> tuple[Predictions, dict[str, str]]:

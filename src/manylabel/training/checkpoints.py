@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,8 +60,7 @@ def save_checkpoint(
     tensors[_RANDOM] = torch.random.get_rng_state()
     if torch.cuda.is_available():
         tensors[_RANDOM_CUDA] = torch.cuda.get_rng_state()
-    metadata = {"progress": json.dumps(asdict(progress)), "identity": json.dumps(dict(identity))}
-    write_bytes_atomically(path, to_safetensors(_detach(tensors), metadata))
+    save_weights(path, tensors, {"progress": json.dumps(asdict(progress)), "identity": json.dumps(dict(identity))})
 
 
 def load_checkpoint(
@@ -104,15 +104,17 @@ def load_checkpoint(
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write weights alone as safetensors, whole or not at all."""
-    write_bytes_atomically(path, to_safetensors(_detach(state), dict(metadata) if metadata is not None else None))
+    """Write tensors alone as safetensors, whole or not at all, with a checksum: the format itself has none."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    facts = dict(metadata) if metadata is not None else {}
+    write_bytes_atomically(path, to_safetensors(tensors, facts | {"checksum": _sum_up(tensors)}))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read weights alone.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: the file is missing, damaged or was not written by `save_weights`.
     """
     return _read(path)[0]
 
@@ -128,8 +130,11 @@ def restore_best(model: nn.Module, average: AveragedModel | None, path: Path, pr
     return has_best
 
 
-def _detach(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+def _sum_up(tensors: Mapping[str, Tensor]) -> str:
+    checksum = 0
+    for key in sorted(tensors):
+        checksum = zlib.crc32(tensors[key].reshape(-1).view(torch.uint8).numpy(), checksum)
+    return f"{checksum:08x}"
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -141,8 +146,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RunError(build_message(path, "there is no checkpoint", do="Start the run without --resume"))
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
     except SafetensorError as error:
-        raise RunError(
-            build_message(path, f"the checkpoint is damaged ({error})", do="Start a new run in another --out")
-        ) from error
+        raise RunError(_describe_damage(path, str(error))) from error
+    if metadata.get("checksum", "") != _sum_up(tensors):
+        raise RunError(_describe_damage(path, "its checksum does not fit"))
+    return tensors, metadata
+
+
+def _describe_damage(path: Path, reason: str) -> str:
+    return build_message(path, f"the checkpoint is damaged ({reason})", do="Start a new run in another --out")

@@ -27,7 +27,7 @@ def _knob(default: Any, help_text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of a run; each is a flag of `manylabel train` (`image_size` is `--image-size`) and a key of `--config`.
+    """The settings of a run; each is a flag of `manylabel train` and a key of `--config`: `image_size`, `--image-size`.
 
     Raises:
         ConfigError: a value that makes no sense; all such values are listed at once.
@@ -188,8 +188,8 @@ def _parse_value(text: str) -> Any:
 
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "image_size": (8, 4096), "batch_size": (1, 65_536), "epochs": (1, 100_000), "lr": (1e-9, 1e30), "workers": (0, 512),
-    "backbone_lr_ratio": (0, 100), "weight_decay": (0, 10), "warmup": (0, 0.9), "clip_norm": (0, 1e6), "dropout": (0, 0.95),
-    "drop_path": (0, 0.95), "label_smoothing": (0, 0.5), "ema": (0, 0.99999), "patience": (0, 100_000),
+    "backbone_lr_ratio": (0, 100), "weight_decay": (0, 10), "warmup": (0, 0.9), "clip_norm": (0, 1e6),
+    "dropout": (0, 0.95), "drop_path": (0, 0.95), "label_smoothing": (0, 0.5), "ema": (0, 0.99999), "patience": (0, 100_000),
     "max_bad_images": (0, 1), "seed": (0, 2**31 - 1),
 }  # fmt: skip
 

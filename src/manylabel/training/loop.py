@@ -105,9 +105,9 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
             progress.best_value, progress.best_epoch = value, progress.epoch
             weights = averaged_state(model, parts.average)
             save_weights(parts.folder / "best.safetensors", weights, {"epoch": str(progress.epoch)})
-        row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share, "train_loss": mean_loss, **metrics,
-               "monitor": config.monitor, "is_best": is_best, "images_per_second": rate, "train_seconds": train_seconds,
-               "seconds": time.perf_counter() - started}  # fmt: skip
+        row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share, "train_loss": mean_loss,
+               **metrics, "monitor": config.monitor, "is_best": is_best, "images_per_second": rate,
+               "train_seconds": train_seconds, "seconds": time.perf_counter() - started}  # fmt: skip
         progress.history.append(row)
         is_early = 0 < config.patience <= progress.epoch - progress.best_epoch
         progress.epoch, progress.images_done, progress.loss_sum, progress.num_seen = progress.epoch + 1, 0, 0.0, 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +28,8 @@ from manylabel.training.loop import LoopParts, OnEvent
 from manylabel.training.optim import build_optimiser
 from manylabel.training.precision import PrecisionChoice, choose_precision
 
-_FREE_ON_RESUME = (
-    "resume",
-    "workers",
-    "patience",
-    "max_bad_images",
-    "precision",
-    "budget",
-    "epochs",
-    "goal",
-    "calibrate",
-)
-"""Settings that may differ when a run goes on: they change nothing that was computed, or were resolved at its start."""
+_FREE_ON_RESUME = ("resume", "workers", "patience", "max_bad_images", "goal", "calibrate")
+"""Settings that may differ when a run goes on: they change nothing that was computed so far."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +68,7 @@ def build_network(config: TrainConfig, train: Annotations) -> Network:
         config.backbone_args,
         allow_partial_weights=config.allow_partial_weights,
         drop_path=config.drop_path,
+        image_size_px=config.image_size,
     )
     prevalence_L = prevalence(train.targets)
     classifier = build_classifier(backbone, prevalence_L.tolist(), config.head, config.dropout)
@@ -156,7 +145,8 @@ def _resolve(
 ) -> tuple[TrainConfig, PrecisionChoice]:
     """Turn `precision auto` and `budget` into what they come to on this machine, or came to when the run began."""
     if resolved is not None:
-        return replace(config, epochs=int(resolved["epochs"])), PrecisionChoice(str(resolved["precision"]), {})
+        epochs = int(resolved["epochs"]) if config.budget else config.epochs
+        return replace(config, epochs=epochs), PrecisionChoice(str(resolved["precision"]), {})
     num_labels = len(train_set.annotations.label_space)
     size = (config.image_size, config.batch_size)
     precision = choose_precision(
@@ -175,12 +165,9 @@ def _resolve(
 
 def _identify(config: TrainConfig, train: Annotations, val: Annotations) -> dict[str, str]:
     """Return what has to be the same when a run goes on."""
-    settings = {key: value for key, value in config.to_dict().items() if key not in _FREE_ON_RESUME}
-    settings["epochs"] = config.epochs
-    digest = sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return {
         "set of labels": train.label_space.digest,
         "training table": train.digest,
         "validation table": val.digest,
-        "setting": digest,
+        **{key: str(value) for key, value in config.to_dict().items() if key not in _FREE_ON_RESUME},
     }

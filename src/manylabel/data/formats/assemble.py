@@ -39,9 +39,7 @@ def assemble_annotations(
     located = _locate_images(table, root, cells)
     records = _build_records(table, located, [image_column, *label_columns])
     kept_records, kept_targets, repeats = _merge_repeats(records, targets)
-    annotations = Annotations(
-        kept_records, kept_targets, space, str(table.path), is_exhaustive, (*findings, *repeats)
-    )
+    annotations = Annotations(kept_records, kept_targets, space, str(table.path), is_exhaustive, (*findings, *repeats))
     missing = find_missing_images(annotations)
     if len(missing) == len(annotations):
         raise DataError(_describe_no_images(table.path, root.folder, annotations.images))

@@ -5,20 +5,16 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.formats.assemble import assemble_annotations
-from manylabel.data.formats.columns import (
-    LABEL_COLUMN_NAMES,
-    SPECIAL_COLUMN_NAMES,
-    ImageRoot,
-    find_image_column,
-)
+from manylabel.data.formats.columns import LABEL_COLUMN_NAMES, RECORD_COLUMN_NAMES, ImageRoot, find_image_column
 from manylabel.data.formats.table import Table
-from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
+from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems, suggest_name
 from manylabel.files import write_text_atomically
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
@@ -27,6 +23,9 @@ LIST = "list"
 SEPARATORS = ("|", ";", ",")
 CANONICAL_SEPARATOR = "|"
 """What joins the labels of a cell in every table that we write."""
+
+UNKNOWN_COLUMN = "unknown"
+"""The column that names the labels nobody knows of the image."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ def find_label_column(table: Table, image_column: str, wanted: str | None = None
     """
     if wanted is not None:
         return _describe_column(table, wanted, "as asked")
-    others = [name for name in table.names if name != image_column and name not in SPECIAL_COLUMN_NAMES]
+    no_labels = (image_column, UNKNOWN_COLUMN, *RECORD_COLUMN_NAMES)
+    others = [name for name in table.names if name not in no_labels]
     by_folded = {name.casefold(): name for name in others}
     for known_name in LABEL_COLUMN_NAMES:
         if known_name in by_folded:
@@ -82,24 +82,29 @@ def load_delimited(
             )
         )
     present = _read_cells(table, column.name, column.separator)
-    unknown = _read_cells(table, "unknown", column.separator) if "unknown" in table.names else [[] for _ in present]
+    used = [column.name]
+    unknown: list[list[str]] = [[] for _ in present]
+    if UNKNOWN_COLUMN in table.names:
+        unknown = _read_cells(table, UNKNOWN_COLUMN, column.separator)
+        used.append(UNKNOWN_COLUMN)
     space = _find_label_space(table, present, unknown)
     targets = Targets.from_columns(
         [[space.index(label) for label in labels] for labels in present],
         len(space),
         [[space.index(label) for label in labels] for labels in unknown],
     )
-    used = [column.name, *(["unknown"] if "unknown" in table.names else [])]
     return assemble_annotations(table, root, image, used, space, targets, is_exhaustive=True)
 
 
 def save_delimited(annotations: Annotations, path: Path) -> None:
     """Write the canonical table: `image,labels[,unknown][,group][,part]`, labels joined by `|`, UTF-8, sorted.
 
-    Names that no cell mentions, or another order than the sorted one, are kept in `NAME.labels.txt` beside it.
+    What the cells alone would not give back is kept in `NAME.labels.txt` beside it: names that no cell mentions,
+    another order than the sorted one, names in which a reader would see a separator.
 
     Raises:
         DataError: a label's name contains `|`.
+        RunError: the file cannot be written.
     """
     names = annotations.label_space.names
     joined = [name for name in names if CANONICAL_SEPARATOR in name]
@@ -109,71 +114,87 @@ def save_delimited(annotations: Annotations, path: Path) -> None:
                 path, f"label names contain {CANONICAL_SEPARATOR!r}: {join_names(joined)}", do="Rename these labels"
             )
         )
-    has_unknown = bool(annotations.targets.num_unknown_L.any())
-    has_group = any(record.group for record in annotations.records)
-    has_part = any(record.part for record in annotations.records)
-    header = ["image", "labels"]
-    header += [
-        name for name, is_used in zip(SPECIAL_COLUMN_NAMES, (has_unknown, has_group, has_part), strict=True) if is_used
+    order = sorted(range(len(annotations)), key=lambda row: annotations.records[row].id)
+    records = [annotations.records[row] for row in order]
+    labels = [CANONICAL_SEPARATOR.join(annotations.labels_of(row)) for row in order]
+    unknown = [
+        CANONICAL_SEPARATOR.join(names[column] for column in annotations.targets.unknown_columns(row)) for row in order
     ]
+    columns = {
+        "image": [record.id for record in records],
+        "labels": labels,
+        UNKNOWN_COLUMN: unknown,
+        "group": ["" if record.group is None else record.group for record in records],
+        "part": ["" if record.part is None else record.part for record in records],
+    }
+    used = {name: cells for name, cells in columns.items() if name in ("image", "labels") or any(cells)}
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for row in sorted(range(len(annotations)), key=lambda row: annotations.records[row].id):
-        record = annotations.records[row]
-        unknown = [names[column] for column in annotations.targets.unknown_columns(row)]
-        cells = {
-            "image": record.id,
-            "labels": CANONICAL_SEPARATOR.join(annotations.labels_of(row)),
-            "unknown": CANONICAL_SEPARATOR.join(unknown),
-            "group": record.group if record.group is not None else "",
-            "part": record.part if record.part is not None else "",
-        }
-        writer.writerow([cells[name] for name in header])
+    writer.writerow(used)
+    writer.writerows(zip(*used.values(), strict=True))
     write_text_atomically(path, text.getvalue())
-    _save_label_names(annotations, path)
+    _save_label_names(annotations, labels, path)
 
 
-def _save_label_names(annotations: Annotations, path: Path) -> None:
+def label_names_path(path: Path) -> Path:
+    """Return where the names of the labels of a table stand, if they stand anywhere: `NAME.labels.txt`."""
+    return path.with_name(path.stem + ".labels.txt")
+
+
+def _save_label_names(annotations: Annotations, labels: list[str], path: Path) -> None:
     targets, names = annotations.targets, annotations.label_space.names
     mentioned = targets.num_present_L + targets.num_unknown_L > 0
-    sidecar = _names_path(path)
-    if mentioned.all() and list(names) == sorted(names):
+    is_read_alike = _find_separator([cell for cell in labels if cell])[0] == CANONICAL_SEPARATOR
+    sidecar = label_names_path(path)
+    if mentioned.all() and list(names) == sorted(names) and is_read_alike:
         sidecar.unlink(missing_ok=True)
     else:
         write_text_atomically(sidecar, "".join(f"{name}\n" for name in names))
 
 
-def _names_path(path: Path) -> Path:
-    return path.with_name(path.stem + ".labels.txt")
+def _load_label_names(path: Path) -> LabelSpace | None:
+    sidecar = label_names_path(path)
+    if not sidecar.is_file():
+        return None
+    # Not splitlines: it also cuts at characters that a name may hold.
+    lines = sidecar.read_text("utf-8-sig").split("\n")
+    return LabelSpace(tuple(line.strip() for line in lines if line.strip()))
 
 
 def _find_label_space(table: Table, *cells: list[list[str]]) -> LabelSpace:
     occurring = {label for rows in cells for labels in rows for label in labels}
-    sidecar = _names_path(table.path)
-    if not sidecar.is_file():
-        return LabelSpace(tuple(sorted(occurring))) if occurring else _refuse_no_label(table)
-    space = LabelSpace(tuple(line.strip() for line in sidecar.read_text("utf-8-sig").splitlines() if line.strip()))
+    space = _load_label_names(table.path)
+    if space is None:
+        if not occurring:
+            raise DataError(
+                build_message(table.path, "no image has any label", expected="at least one cell with a label")
+            )
+        return LabelSpace(tuple(sorted(occurring)))
     surplus = sorted(occurring - set(space.names))
     if surplus:
+        sidecar = label_names_path(table.path).name
         raise DataError(
             build_message(
                 table.path,
-                f"labels that {sidecar.name} does not name: {join_names(surplus)}",
-                do=f"Add them to {sidecar.name} or delete that file",
+                f"labels that {sidecar} does not name: {join_names(surplus)}{suggest_name(surplus[0], space)}",
+                do=f"Add them to {sidecar} or delete that file",
             )
         )
     return space
 
 
-def _refuse_no_label(table: Table) -> LabelSpace:
-    raise DataError(build_message(table.path, "no image has any label", expected="at least one cell with a label"))
-
-
 def _describe_column(table: Table, name: str, why: str) -> LabelColumn:
     cells = [cell for cell in table.values(name) if cell]
-    separator, meaning = _find_separator(cells)
+    space = _load_label_names(table.path)
+    if space is not None and _are_all_named(cells, space):
+        separator, meaning = CANONICAL_SEPARATOR, f"cells are names of {label_names_path(table.path).name}"
+    else:
+        separator, meaning = _find_separator(cells)
     return LabelColumn(name, separator, f"labels: column {name!r}, {why}; {meaning}")
+
+
+def _are_all_named(cells: list[str], space: LabelSpace) -> bool:
+    return all(label in space for cell in set(cells) for label in _split_cell(cell, CANONICAL_SEPARATOR))
 
 
 def _find_separator(cells: list[str]) -> tuple[str, str]:
@@ -220,13 +241,16 @@ def _split_cell(cell: str, separator: str) -> list[str]:
 
 
 def _read_list(cell: str) -> list[str] | None:
-    """Read a JSON or Python list of text; None where it is neither. Literals only: nothing is executed."""
+    """Read a JSON or Python list of names or whole numbers; None where it is neither. Nothing is executed."""
     if not cell:
         return []
     try:
-        values = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        values = json.loads(cell)
+    except (ValueError, RecursionError):
+        try:
+            values = ast.literal_eval(cell)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    if not isinstance(values, list) or any(type(value) not in (str, int) for value in values):
         return None
-    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-        return None
-    return list(dict.fromkeys(label for label in (value.strip() for value in values) if label))
+    return list(dict.fromkeys(label for label in (str(value).strip() for value in values) if label))

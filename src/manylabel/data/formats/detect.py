@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.data.annotations import Annotations
-from manylabel.data.formats.columns import ImageRoot, find_image_column
-from manylabel.data.formats.delimited import find_label_column, load_delimited
+from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, ImageRoot, find_image_column
+from manylabel.data.formats.delimited import LabelColumn, find_label_column, load_delimited
 from manylabel.data.formats.folders import load_folders
 from manylabel.data.formats.one_hot import find_label_columns, load_one_hot
 from manylabel.data.formats.table import TABLE_EXTENSIONS, Table, load_table
@@ -58,7 +58,7 @@ def load_data(
 
     Raises:
         DataError: nothing readable is there; the message says what was looked for.
-        ConfigError: no such layout.
+        ConfigError: no such layout, or an option for tables where DATA is a folder of label folders.
     """
     path = Path(data)
     if layout is not None and layout not in LAYOUTS:
@@ -69,29 +69,39 @@ def load_data(
         )
     if images is not None and not Path(images).is_dir():
         raise DataError(build_message(images, "there is no such folder of images", do="Check --images"))
-    if path.is_dir():
-        tables = sorted(
-            file for file in path.iterdir() if file.suffix.lower() in TABLE_EXTENSIONS[:2] and file.is_file()
+    tables = _find_tables(path) if path.is_dir() else [path]
+    if layout == "folders" or (layout is None and not tables):
+        _check_folders(path, {"--images": images, "--image-column": image_column, "--label-column": label_column})
+        evidence = ("labels: the names of the folders that hold the images",)
+        return LoadedData(load_folders(path), Layout("folders", evidence))
+    if len(tables) != 1:
+        found = f"the folder holds {len(tables)} tables" + (
+            f": {join_names([table.name for table in tables])}" if tables else ""
         )
-        if layout == "folders" or (layout is None and not tables):
-            evidence = ("labels: the names of the folders that hold the images",)
-            return LoadedData(load_folders(path), Layout("folders", evidence))
-        if len(tables) != 1:
-            raise DataError(
-                build_message(
-                    path,
-                    f"the folder holds {len(tables)} tables: {join_names([table.name for table in tables])}",
-                    do="Name one of them",
-                )
-            )
-        path = tables[0]
-    if layout == "folders":
+        raise DataError(build_message(path, found, expected="one", do="Name the table"))
+    table = load_table(tables[0])
+    found_layout = detect_layout(table, image_column, label_column, layout)
+    root = ImageRoot(Path(images) if images is not None else tables[0].parent)
+    annotations = TABLE_FORMATS[found_layout.name](table, root, image_column, label_column)
+    return LoadedData(annotations, found_layout)
+
+
+def _find_tables(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLE_EXTENSIONS and file.is_file())
+
+
+def _check_folders(path: Path, options: Mapping[str, object]) -> None:
+    if not path.is_dir():
         raise DataError(build_message(path, "not a folder", expected="a folder of label folders"))
-    table = load_table(path)
-    found = detect_layout(table, image_column, label_column, layout)
-    root = ImageRoot(Path(images) if images is not None else path.parent)
-    annotations = TABLE_FORMATS[found.name](table, root, image_column, label_column)
-    return LoadedData(annotations, found)
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(
+            build_message(
+                path,
+                f"{join_names(given)} is for tables, and this folder holds none",
+                do="Leave it out, or name the table",
+            )
+        )
 
 
 def load_annotations(
@@ -114,7 +124,9 @@ def detect_layout(
 ) -> Layout:
     """Return the layout of a table and the evidence for it.
 
-    A column called `labels` wins over a single 0/1 column; several 0/1 columns win over any other.
+    A column called `labels` lists them, whatever 0/1 columns stand beside it, unless it is one of several 0/1 columns
+    itself; without such a column 0/1 columns win. A label column that was asked for is the only label if it holds 0
+    and 1.
     """
     image = find_image_column(table, image_column)
     head = (
@@ -124,12 +136,18 @@ def detect_layout(
     state_columns = find_label_columns(table, image.name)
     listing = find_label_column(table, image.name, label_column)
     if layout is None:
-        is_listed = listing is not None and (label_column is not None or listing.name.casefold() == "labels")
-        one_hot_wins = bool(state_columns) and not is_listed
-        layout = "one-hot" if one_hot_wins else "delimited"
-    if layout == "one-hot":
-        extras = [name for name in table.names if name not in (*state_columns, image.name)]
-        evidence = [f"labels: {len(state_columns)} columns hold only 0, 1 and unknown"]
-        evidence += [f"kept as extra columns: {join_names(extras)}"] if extras else []
-        return Layout("one-hot", (*head, *evidence))
-    return Layout("delimited", (*head, listing.evidence if listing is not None else "labels: no column found"))
+        layout = "one-hot" if _is_one_hot(state_columns, listing, label_column) else "delimited"
+    if layout == "delimited":
+        return Layout("delimited", (*head, listing.evidence if listing is not None else "labels: no column found"))
+    if label_column is not None:
+        return Layout("one-hot", (*head, f"labels: column {label_column!r} of 0, 1 and unknown, as asked"))
+    evidence = [f"labels: columns that hold only 0, 1 and unknown: {len(state_columns)}"]
+    extras = [name for name in table.names if name not in (*state_columns, image.name, *RECORD_COLUMN_NAMES)]
+    evidence += [f"kept as extra columns: {join_names(extras)}"] if extras else []
+    return Layout("one-hot", (*head, *evidence))
+
+
+def _is_one_hot(state_columns: list[str], listing: LabelColumn | None, label_column: str | None) -> bool:
+    if listing is not None and listing.name.casefold() == "labels":
+        return len(state_columns) > 1 and listing.name in state_columns
+    return bool(state_columns) and (label_column is None or label_column in state_columns)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.findings import Finding
 from manylabel.data.images import find_images
-from manylabel.errors import DataError, build_message
+from manylabel.errors import DataError, build_message, join_names
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
 
@@ -32,15 +32,19 @@ def load_folders(folder: Path) -> Annotations:
             build_message(folder, "there is no image in this folder", expected="folders named after labels")
         )
     has_parts = all(len(file.parts) > 1 and file.parts[0].lower() in PART_OF_FOLDER for file in files)
-    label_depth = 1 if has_parts else 0
-    space = LabelSpace(
-        tuple(sorted({file.parts[label_depth] for file in files if len(file.parts) > label_depth + 1}))
-        or _refuse(folder)
-    )
-    groups = _group_copies(folder, files, label_depth)
-    labels_of = [
-        sorted({file.parts[label_depth] for file in group if len(file.parts) > label_depth + 1}) for group in groups
-    ]
+    depth = 1 if has_parts else 0
+    groups = _group_copies(folder, files, depth)
+    labels_of = [sorted({label for file in group if (label := _find_label(file, depth))}) for group in groups]
+    names = sorted({label for labels in labels_of for label in labels})
+    if not names:
+        raise DataError(
+            build_message(
+                folder,
+                "the images do not lie in folders named after labels",
+                do="Give a table of labels, with this folder as --images",
+            )
+        )
+    space = LabelSpace(tuple(names))
     records = tuple(
         ImageRecord(
             str(group[0]),
@@ -49,47 +53,32 @@ def load_folders(folder: Path) -> Annotations:
         )
         for group in groups
     )
-    every_column = range(len(space))
     targets = Targets.from_columns(
         [[space.index(label) for label in labels] for labels in labels_of],
         len(space),
-        [[] if labels else list(every_column) for labels in labels_of],
+        [[] if labels else list(range(len(space))) for labels in labels_of],
     )
     outside = tuple(record.id for record, labels in zip(records, labels_of, strict=True) if not labels)
-    findings = (
-        (
-            Finding(
-                "warning",
-                "outside-label-folder",
-                f"{len(outside)} images lie outside every label folder: their labels are unknown.",
-                outside,
-            ),
-        )
-        if outside
-        else ()
-    )
+    findings: tuple[Finding, ...] = ()
+    if outside:
+        message = f"Images outside every label folder: {join_names(outside)}. Their labels are unknown."
+        findings = (Finding("warning", "outside-label-folder", message, outside, "Move them into label folders"),)
     return Annotations(records, targets, space, str(folder), True, findings)
 
 
-def _refuse(folder: Path) -> tuple[str, ...]:
-    raise DataError(
-        build_message(
-            folder,
-            "the images do not lie in folders named after labels",
-            do="Give a table of labels, with this folder as --images",
-        )
-    )
+def _find_label(file: PurePosixPath, depth: int) -> str | None:
+    return file.parts[depth] if len(file.parts) > depth + 1 else None
 
 
-def _group_copies(folder: Path, files: list[PurePosixPath], label_depth: int) -> list[list[PurePosixPath]]:
+def _group_copies(folder: Path, files: list[PurePosixPath], depth: int) -> list[list[PurePosixPath]]:
     """Put files of the same part, name and bytes together; bytes are only read where a name stands twice."""
     by_name: dict[tuple[str, ...], list[PurePosixPath]] = {}
     for file in files:
-        below_label = file.parts[label_depth + 1 :]
-        key = (*file.parts[:label_depth], *(below_label if below_label else file.parts))
+        below_label = file.parts[depth + 1 :]
+        key = (*file.parts[:depth], *(below_label if below_label else file.parts[depth:]))
         by_name.setdefault(key, []).append(file)
     groups = [group for same_name in by_name.values() for group in _group_by_bytes(folder, same_name)]
-    return sorted(groups, key=lambda group: str(group[0]))
+    return sorted(groups, key=lambda group: group[0].parts)
 
 
 def _group_by_bytes(folder: Path, files: list[PurePosixPath]) -> Iterable[list[PurePosixPath]]:
@@ -97,5 +86,15 @@ def _group_by_bytes(folder: Path, files: list[PurePosixPath]) -> Iterable[list[P
         return [files]
     by_digest: dict[str, list[PurePosixPath]] = {}
     for file in files:
-        by_digest.setdefault(hashlib.sha256((folder / file).read_bytes()).hexdigest(), []).append(file)
+        by_digest.setdefault(_digest(folder / file), []).append(file)
     return by_digest.values()
+
+
+def _digest(path: Path) -> str:
+    """Return what two files have in common if they are equal: their bytes, else (a broken link, a pipe) their path."""
+    try:
+        # To read from a pipe would wait for ever.
+        content = path.read_bytes() if path.is_file() else None
+    except OSError:
+        content = None
+    return str(path) if content is None else hashlib.sha256(content).hexdigest()

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from manylabel.cli.main import run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,dog,N/A\na.png,1,?\nb.png,0,1\nc.png,0,0\n", encoding="utf-8")
+    return tmp_path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["manylabel", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def inspect_json(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
+    code = call(monkeypatch, "inspect", folder / "labels.csv", "--json")
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return code, json.loads(captured.out)
+
+
+def test_the_json_is_that_of_the_interface(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, answer = inspect_json(folder, monkeypatch, capsys)
+    assert code == 0
+    assert answer == {
+        "layout": "one-hot",
+        "evidence": [
+            "3 rows, 3 columns, utf-8, cells parted by ','",
+            "images: 3 of 3 cells of column 'image' end like an image file",
+            "labels: columns that hold only 0, 1 and unknown: 2",
+        ],
+        "num_images": 3,
+        "num_labels": 2,
+        "labels": [
+            {"label": "dog", "present": 1, "absent": 2, "unknown": 0},
+            {"label": "N/A", "present": 1, "absent": 1, "unknown": 1},
+        ],
+        "findings": [
+            {
+                "severity": "warning",
+                "kind": "rare-label",
+                "message": "Labels that fewer than 5 images have: dog (1), N/A (1).",
+                "rows": ["dog", "N/A"],
+                "fix": "Add images with them",
+            },
+            {
+                "severity": "note",
+                "kind": "image-without-label",
+                "message": "Images without any label: 1. The empty set is an answer, if it is meant.",
+                "rows": ["c.png"],
+                "fix": "",
+            },
+            {
+                "severity": "note",
+                "kind": "unknown-cells",
+                "message": "1 cells (16.7%) are unknown: they count neither in training nor in a metric.",
+                "rows": [],
+                "fix": "",
+            },
+        ],
+    }
+
+
+def test_images_that_cannot_be_used_are_named_and_make_the_exit_code_1(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:20])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("words", encoding="utf-8")
+    (folder / "folder.jpg").mkdir()
+    rows = "".join(f"{name},1,0\n" for name in ("cut.png", "empty.jpg", "text.jpg", "folder.jpg", "gone.jpg"))
+    (folder / "labels.csv").write_text("image,dog,cat\na.png,0,1\n" + rows, encoding="utf-8")
+    code, answer = inspect_json(folder, monkeypatch, capsys)
+    assert code == 1
+    assert {finding["kind"]: finding["rows"] for finding in answer["findings"] if finding["severity"] == "error"} == {
+        "missing-image": ["gone.jpg"],
+        "image-broken": ["cut.png"],
+        "image-empty": ["empty.jpg"],
+        "image-unsupported-format": ["text.jpg"],
+        "image-not-a-file": ["folder.jpg"],
+    }
+    assert call(monkeypatch, "inspect", folder / "labels.csv", "--quiet") == 1
+    text = capsys.readouterr().out
+    for name in ("cut.png", "empty.jpg", "text.jpg", "folder.jpg", "gone.jpg"):
+        assert f": {name}." in " ".join(text.split())
+
+
+def test_a_name_in_any_script_goes_through_a_pipe_of_any_encoding(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "labels.csv").write_text("image,labels\na.png,日本\n", encoding="utf-8")
+    call(monkeypatch, "inspect", folder / "labels.csv", "--json")
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert json.loads(out)["labels"][0]["label"] == "日本"
+
+
+def test_the_text_shows_layout_rows_labels_and_findings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "labels.csv").write_text(
+        "image,labels,part\na.png,[red]|dog,train\nb.png,dog,val\nc.png,,val\n", encoding="utf-8"
+    )
+    assert call(monkeypatch, "inspect", folder / "labels.csv") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].endswith("labels.csv: delimited") or "labels.csv: delimited" in " ".join(lines[:3])
+    assert "3 images, 2 labels, 1.00 labels per image, 1 images without a label" in lines
+    assert "parts: train 1, val 2" in lines
+    assert "a.png: [red] | dog" in lines
+    assert "c.png: (none)" in lines
+    assert f"dog 2 66.7% 0 {'█' * 20}" in lines
+    assert f"[red] 1 33.3% 0 {'█' * 10}" in lines
+    assert "warning Labels that fewer than 5 images have: [red] (1), dog (2)." in lines
+
+
+def test_wrong_input_is_one_message_and_the_exit_code_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "inspect", folder / "no.csv") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"Error: {folder / 'no.csv'}: there is no such table. Check the path.\n"
+
+
+def test_a_folder_of_label_folders_is_inspected_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("dog", "sun"):
+        (tmp_path / label).mkdir()
+        Image.new("L", (2, 2)).save(tmp_path / label / f"{label}.png")
+    assert call(monkeypatch, "inspect", tmp_path, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["layout"], answer["num_images"]) == ("folders", 2)
+    assert [label["label"] for label in answer["labels"]] == ["dog", "sun"]

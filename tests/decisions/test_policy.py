@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from manylabel.decisions.policy import DecisionPolicy
+from manylabel.errors import BundleError
+from manylabel.labels.space import LabelSpace
+
+SPACE = LabelSpace(("beach", "dog", "sun"))
+shares = st.floats(0, 1, width=32)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.3, 0.5, 1 / 3, 0.7, 0.9999999, 1.0])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_an_image_on_the_threshold_has_the_label_and_one_below_has_not(threshold: float, kind: type) -> None:
+    policy = DecisionPolicy(LabelSpace(("dog",)), (threshold,))
+    edge = np.float32(threshold)
+    assert policy.decide(np.array([kind(threshold)]))[0]
+    assert policy.decide(np.array([kind(edge)]))[0]
+    if edge > 0:
+        assert not policy.decide(np.array([kind(np.nextafter(edge, np.float32(-1)))]))[0]
+
+
+@given(hnp.arrays(np.float32, (5, 3), elements=shares), st.tuples(shares, shares, shares))
+def test_a_policy_that_went_through_json_decides_the_same(probs_NL: np.ndarray, thresholds: Any) -> None:
+    policy = DecisionPolicy(SPACE, thresholds, "f1", ("label", "global", "label"), "val")
+    probs_NL[0] = thresholds
+    restored = DecisionPolicy.from_dict(json.loads(json.dumps(policy.to_dict())), SPACE)
+    assert restored == policy
+    np.testing.assert_array_equal(restored.decide(probs_NL), policy.decide(probs_NL))
+    np.testing.assert_array_equal(restored.decide(probs_NL), probs_NL >= np.float32(thresholds))
+    np.testing.assert_array_equal(policy.decide(probs_NL.astype(np.float64)), policy.decide(probs_NL))
+
+
+def test_the_dictionary_names_the_rule_and_every_label() -> None:
+    assert DecisionPolicy(SPACE, (0.5, 0.25, 1), "f1", ("label", "global", "label"), "val").to_dict() == {
+        "goal": "f1",
+        "rule": "probability >= threshold",
+        "chosen_on": "val",
+        "thresholds": {"beach": 0.5, "dog": 0.25, "sun": 1.0},
+        "sources": {"beach": "label", "dog": "global", "sun": "label"},
+    }
+
+
+def test_labels_come_in_the_order_of_their_margin() -> None:
+    # Margins by hand: beach 0.25, dog 0.5, sun 0.25 on the left; of equal margins the first column comes first.
+    policy = DecisionPolicy(SPACE, (0.5, 0.25, 0.625))
+    assert policy.order([0.75, 0.75, 0.875]) == [1, 0, 2]
+    assert policy.order([0.49, 0.25, 1.0]) == [2, 1]
+    assert policy.order([0.0, 0.0, 0.0]) == []
+
+
+def test_one_image_and_many_are_decided_alike() -> None:
+    policy = DecisionPolicy(SPACE, (0.5, 0.25, 0.75))
+    probs_NL = np.array([[0.5, 0.2, 0.8], [0.4, 0.3, 0.7]])
+    assert policy.decide(probs_NL).tolist() == [policy.decide(probs_L).tolist() for probs_L in probs_NL]
+
+
+def test_probabilities_of_other_labels_are_not_decided() -> None:
+    with pytest.raises(AssertionError, match=r"probabilities of shape \(2, 1\)"):
+        DecisionPolicy(SPACE, (0.5, 0.5, 0.5)).decide(np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "sources", "message"),
+    [
+        pytest.param((0.5,), (), "decision policy: 1 thresholds for 3 labels, expected one for each label.", id="too few"),
+        pytest.param((0.5, 1.5, 0), (), "threshold of 'dog': not a number from 0 to 1, got 1.5.", id="above 1"),
+        pytest.param((-0.1, 1, 0), (), "threshold of 'beach': not a number from 0 to 1, got -0.1.", id="below 0"),
+        pytest.param((0, 0, float("nan")), (), "threshold of 'sun': not a number from 0 to 1, got nan.", id="NaN"),
+        pytest.param((0, 0, 0), ("label",), "decision policy: 1 sources for 3 labels, expected one for each label, or none.", id="sources"),
+    ],
+)  # fmt: skip
+def test_thresholds_that_do_not_fit_are_refused(thresholds: Any, sources: Any, message: str) -> None:
+    with pytest.raises(BundleError) as error:
+        DecisionPolicy(SPACE, thresholds, sources=sources)
+    assert str(error.value) == message
+
+
+HALVES = {"beach": 0.5, "dog": 0.5, "sun": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param({}, "decision policy: its thresholds are not for the model's labels, got 'beach, dog, sun'.", id="none"),
+        pytest.param({"thresholds": HALVES | {"cat": 0.5}}, "decision policy: its thresholds are not for the model's labels, got 'cat'.", id="one more label"),
+        pytest.param({"thresholds": [0.5] * 3}, "decision policy: its thresholds are not a table by label, got [0.5, 0.5, 0.5].", id="a list"),
+        pytest.param({"thresholds": HALVES | {"dog": "0.5"}}, "threshold of 'dog': not a number from 0 to 1, got '0.5'.", id="text"),
+        pytest.param({"thresholds": HALVES | {"dog": None}}, "threshold of 'dog': not a number from 0 to 1, got 'None'.", id="null"),
+        pytest.param({"thresholds": HALVES | {"dog": True}}, "threshold of 'dog': not a number from 0 to 1, got 'True'.", id="true"),
+        pytest.param({"thresholds": HALVES, "sources": {"dog": "label"}}, "decision policy: its sources are not for the model's labels, got 'beach, sun'.", id="sources of some labels"),
+    ],
+)  # fmt: skip
+def test_a_dictionary_of_another_model_is_refused(values: Any, message: str) -> None:
+    with pytest.raises(BundleError) as error:
+        DecisionPolicy.from_dict(values, SPACE)
+    assert str(error.value) == message

@@ -1,0 +1,36 @@
+"""Budgets: epochs from rates, at least one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from manylabel.data.annotations import Annotations
+from manylabel.data.preprocess import Preprocess
+from manylabel.training.budget import plan_epochs
+from manylabel.training.loading import ImageDataset
+
+
+@pytest.mark.parametrize(
+    ("budget_seconds", "workers", "expected"),
+    [
+        # Decoding takes a second an image here (see the clock below), a step a second too.
+        pytest.param(0.1, 0, 1, id="too little for one epoch is one epoch"),
+        pytest.param(2400, 0, 85, id="one after the other: (10 + 6/3) images at half an image a second"),
+        pytest.param(1200, 2, 85, id="side by side: (10 + 6/3) images at one a second"),
+    ],
+)
+def test_as_many_epochs_as_fit_with_a_reserve(
+    make_table: Callable[[int], Annotations],
+    preprocess: Preprocess,
+    monkeypatch: pytest.MonkeyPatch,
+    budget_seconds: float,
+    workers: int,
+    expected: int,
+) -> None:
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    train_set = ImageDataset(make_table(10), preprocess)
+    assert plan_epochs(budget_seconds, train_set, 6, 1.0, workers) == expected

@@ -1,0 +1,167 @@
+"""Checkpoints: everything comes back bit for bit, and only to the run that it belongs to."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from manylabel.errors import RunError
+from manylabel.training.checkpoints import Progress, load_checkpoint, load_weights, save_checkpoint, save_weights
+from manylabel.training.ema import build_average
+
+IDENTITY = {"training table": "abc", "lr": "0.001"}
+
+
+def build(seed: int = 0, decay: float = 0.9) -> tuple[nn.Module, AveragedModel | None, torch.optim.AdamW]:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+    optimiser = torch.optim.AdamW([{"params": model[0].parameters(), "lr": 0.1}, {"params": model[3].parameters()}])
+    return model, build_average(model, decay), optimiser
+
+
+def step(model: nn.Module, average: AveragedModel | None, optimiser: torch.optim.Optimizer, count: int) -> None:
+    for _ in range(count):
+        optimiser.zero_grad()
+        model(torch.randn(6, 4)).square().sum().backward()
+        optimiser.step()
+        if average is not None:
+            average.update_parameters(model)
+
+
+def everything(model: nn.Module, average: AveragedModel | None, optimiser: torch.optim.Optimizer) -> list[torch.Tensor]:
+    states = [state[key] for state in optimiser.state.values() for key in sorted(state)]
+    averaged = [] if average is None else list(average.state_dict().values())
+    return [*model.state_dict().values(), *averaged, *states, torch.random.get_rng_state()]
+
+
+PROGRESS = Progress(
+    epoch=2,
+    images_done=7,
+    step=19,
+    loss_sum=0.1 + 0.2,
+    num_seen=6,
+    best_value=math.nan,
+    best_epoch=1,
+    history=[{"epoch": 0, "val_loss": 1 / 3, "val_f1_macro": math.nan}],
+    bad_images={"ü|<b>.png": "cut off"},
+)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9], ids=["without average", "with average"])
+def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, decay: float) -> None:
+    path = tmp_path / "last.safetensors"
+    whole = build(decay=decay)
+    step(*whole, count=3)
+    save_checkpoint(path, *whole, PROGRESS, IDENTITY)
+    saved = [tensor.clone() for tensor in everything(*whole)]
+    step(*whole, count=2)
+    finished = [tensor.clone() for tensor in everything(*whole)]
+
+    resumed = build(seed=99, decay=decay)
+    step(*resumed, count=1)
+    progress = load_checkpoint(path, *resumed, IDENTITY)
+    assert repr(progress) == repr(PROGRESS)  # NaN equals nothing, but is written alike
+    loaded = everything(*resumed)
+    assert len(loaded) == len(saved)
+    assert all(torch.equal(one, other) for one, other in zip(loaded, saved, strict=True))
+    step(*resumed, count=2)
+    assert all(torch.equal(one, other) for one, other in zip(everything(*resumed), finished, strict=True))
+
+
+def test_a_checkpoint_before_the_first_step_comes_back_too(tmp_path: Path) -> None:
+    parts = build()
+    save_checkpoint(tmp_path / "last.safetensors", *parts, Progress(), IDENTITY)
+    assert asdict(load_checkpoint(tmp_path / "last.safetensors", *build(1), IDENTITY))["epoch"] == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "given"), [("training table", "xyz"), ("lr", "0.01"), ("a setting that is newer than the run", "1")]
+)
+def test_another_run_is_refused_with_what_differs_and_nothing_is_loaded(tmp_path: Path, key: str, given: str) -> None:
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, *build(), PROGRESS, IDENTITY)
+    resumed = build(seed=1)
+    before = [tensor.clone() for tensor in everything(*resumed)]
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path, *resumed, IDENTITY | {key: given})
+    assert str(caught.value) == (
+        f"{path}: the run was started with another {key}, got {given!r}, expected {IDENTITY.get(key)!r}. "
+        "Resume with the same data and settings, or start a new run in another --out."
+    )
+    assert all(torch.equal(one, other) for one, other in zip(everything(*resumed), before, strict=True))
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flip(data: bytes) -> bytes:
+    return data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(cut, "the checkpoint is damaged", id="cut off"),
+        pytest.param(flip, "the checkpoint is damaged", id="one bit of the numbers"),
+        pytest.param(lambda data: b"", "the checkpoint is damaged", id="empty"),
+        pytest.param(lambda data: b"\x80\x04" + data, "the checkpoint is damaged", id="no safetensors"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, damage: Any, reason: str) -> None:
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, *build(), PROGRESS, IDENTITY)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path, *build(), IDENTITY)
+    assert str(caught.value).startswith(f"{path}: {reason} (")
+    assert str(caught.value).endswith("Start a new run in another --out.")
+
+
+def test_weights_alone_are_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    save_weights(path, {"a": torch.zeros(1)})
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path, *build(), IDENTITY)
+    assert str(caught.value) == f"{path}: not a checkpoint of a run. Start a new run in another --out."
+
+
+def test_a_checkpoint_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path, *build(), IDENTITY)
+    assert str(caught.value) == f"{path}: there is no checkpoint. Start the run without --resume."
+
+
+def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
+    state = build()[0].to(memory_format=torch.channels_last).state_dict()
+    save_weights(tmp_path / "best.safetensors", state, {"epoch": "3"})
+    loaded = load_weights(tmp_path / "best.safetensors")
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.safetensors"
+    parts = build()
+    save_checkpoint(path, *parts, PROGRESS, IDENTITY)
+    older = path.read_bytes()
+    step(*parts, count=1)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RunError, match=r"last\.safetensors: cannot write [\d,]+ bytes \(No space left on device\)"):
+        save_checkpoint(path, *parts, PROGRESS, IDENTITY)
+    assert path.read_bytes() == older
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]

@@ -1,0 +1,204 @@
+"""Loading: what an image looks like depends on seed, epoch and row alone, whoever decodes it and whatever is broken."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from manylabel.augment.presets import PRESETS, build_augmentation
+from manylabel.data.annotations import Annotations
+from manylabel.data.preprocess import Preprocess
+from manylabel.training.loading import Batch, EpochSampler, Example, ImageDataset, build_batch, build_loader
+
+MakeTable = Callable[[int], Annotations]
+
+
+@pytest.fixture
+def dataset(make_table: MakeTable, preprocess: Preprocess) -> ImageDataset:
+    return ImageDataset(make_table(11), preprocess, build_augmentation(PRESETS["medium"], preprocess))
+
+
+def collect(loader: DataLoader[Any]) -> tuple[list[int], Tensor, Tensor]:
+    batches: list[Batch] = list(loader)
+    rows = [row for batch in batches for row in batch.rows_B.tolist()]
+    return rows, torch.cat([batch.images_BCHW for batch in batches]), torch.cat([batch.truth_BL for batch in batches])
+
+
+def collect_epoch(dataset: ImageDataset, epoch: int, seed: int = 5, start: int = 0, workers: int = 0) -> Any:
+    sampler = EpochSampler(len(dataset), seed)
+    sampler.start_epoch(epoch, start)
+    return collect(build_loader(dataset, 4, sampler=sampler, workers=workers))
+
+
+def test_an_example_is_the_preprocessed_image_with_its_truth(make_table: MakeTable, preprocess: Preprocess) -> None:
+    table = make_table(3)
+    example = ImageDataset(table, preprocess)[1]
+    from manylabel.data.images import load_image
+
+    assert example.row == 1
+    assert example.pixels_CHW is not None
+    assert np.array_equal(example.pixels_CHW.numpy(), preprocess(load_image(table.records[1].source)))
+    assert [name for name, value in zip("abc", example.truth_L, strict=True) if value] == table.labels_of(1)
+    assert (example.truth_L.dtype, example.known_L.dtype) == (torch.float32, torch.bool)
+    assert example.known_L.all()
+
+
+def test_without_a_seed_an_image_is_not_augmented(dataset: ImageDataset) -> None:
+    plain = ImageDataset(dataset.annotations, dataset.preprocess)[4].pixels_CHW
+    assert plain is not None
+    assert torch.equal(dataset[4].pixels_CHW, plain)  # type: ignore[arg-type]
+    assert not torch.equal(dataset[4, 1].pixels_CHW, plain)  # type: ignore[arg-type]
+
+
+def test_the_same_seed_draws_the_same_pixels_and_leaves_the_random_state_alone(dataset: ImageDataset) -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    first, again, other = (dataset[2, seed].pixels_CHW for seed in (7, 7, 8))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first, again)  # type: ignore[arg-type]
+    assert not torch.equal(first, other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+def test_an_epoch_shows_every_row_once(epoch: int) -> None:
+    sampler = EpochSampler(20, seed=3)
+    sampler.start_epoch(epoch)
+    rows = [row for row, _ in sampler]
+    assert sorted(rows) == list(range(20))
+    assert rows != list(range(20))
+
+
+def test_order_and_draws_depend_on_seed_and_epoch_only() -> None:
+    def draw(seed: int, epoch: int) -> list[tuple[int, int]]:
+        sampler = EpochSampler(20, seed)
+        sampler.start_epoch(epoch)
+        return list(sampler)
+
+    np.random.seed(1)  # noqa: NPY002 - global state that must not matter
+    torch.manual_seed(1)
+    first = draw(0, 0)
+    np.random.seed(2)  # noqa: NPY002
+    torch.manual_seed(2)
+    assert draw(0, 0) == first
+    for other in (draw(0, 1), draw(1, 0)):
+        assert [row for row, _ in other] != [row for row, _ in first]
+        assert not {seed for _, seed in other} & {seed for _, seed in first}
+
+
+@pytest.mark.parametrize("start", [0, 1, 7, 20])
+def test_a_start_continues_exactly_where_it_left(start: int) -> None:
+    sampler = EpochSampler(20, seed=3)
+    sampler.start_epoch(2)
+    whole = list(sampler)
+    sampler.start_epoch(2, start)
+    assert list(sampler) == whole[start:]
+    assert len(sampler) == 20 - start
+
+
+def test_two_workers_and_none_give_the_same_batches(dataset: ImageDataset) -> None:
+    for epoch in (0, 3):
+        rows, images, truth = collect_epoch(dataset, epoch)
+        other_rows, other_images, other_truth = collect_epoch(dataset, epoch, workers=2)
+        assert rows == other_rows
+        assert torch.equal(images, other_images)
+        assert torch.equal(truth, other_truth)
+
+
+def test_pixels_belong_to_a_row_not_to_a_place_in_the_epoch(dataset: ImageDataset) -> None:
+    rows, images, _ = collect_epoch(dataset, 1)
+    later_rows, later_images, _ = collect_epoch(dataset, 1, start=6)
+    assert later_rows == rows[6:]
+    assert torch.equal(later_images, images[6:])
+    _, others, _ = collect_epoch(dataset, 2)
+    assert not torch.equal(others, images)
+
+
+def test_a_pass_leaves_the_random_state_alone(dataset: ImageDataset) -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    collect_epoch(dataset, 0)
+    collect_epoch(dataset, 0, workers=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_dataset_survives_pickling(dataset: ImageDataset) -> None:
+    copied = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copied[3, 9].pixels_CHW, dataset[3, 9].pixels_CHW)
+
+
+def test_workers_that_are_started_afresh_give_the_same_batches(dataset: ImageDataset) -> None:
+    """As on macOS and Windows, where a worker is a new process that receives the dataset by pickling."""
+    sampler = EpochSampler(len(dataset), 5)
+    loader = build_loader(dataset, 4, sampler=sampler, workers=1)
+    loader.multiprocessing_context = multiprocessing.get_context("spawn")
+    rows, images, _ = collect(loader)
+    expected_rows, expected_images, _ = collect_epoch(dataset, 0)
+    assert rows == expected_rows
+    assert torch.equal(images, expected_images)
+
+
+def test_a_loader_without_a_sampler_keeps_the_order_of_the_table(dataset: ImageDataset) -> None:
+    rows, _, _ = collect(build_loader(dataset, 4))
+    assert rows == list(range(11))
+
+
+def test_a_broken_image_is_an_example_with_its_reason(broken_table: Annotations, preprocess: Preprocess) -> None:
+    example = ImageDataset(broken_table, preprocess)[3]
+    assert example.pixels_CHW is None
+    assert example.error.startswith("3.png: ")
+    assert example.truth_L.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_leaves_the_others_as_they_are(
+    broken_table: Annotations, preprocess: Preprocess, workers: int
+) -> None:
+    augmentation = build_augmentation(PRESETS["medium"], preprocess)
+    whole = ImageDataset(broken_table, preprocess, augmentation)
+    sampler = EpochSampler(8, seed=0)
+    batches: list[Batch] = list(build_loader(whole, 3, sampler=sampler, workers=workers))
+    order = list(sampler)
+    assert [len(batch) + len(batch.bad_rows) for batch in batches] == [3, 3, 2]
+    ((row, reason),) = [bad for batch in batches for bad in batch.bad_rows]
+    assert row == 3
+    assert reason.startswith("3.png: ")
+    shown = {row: image for batch in batches for row, image in zip(batch.rows_B.tolist(), batch.images_BCHW, strict=True)}
+    assert [row for row, _ in order if row != 3] == list(shown)
+    for row, seed in order:
+        if row != 3:
+            assert torch.equal(shown[row], whole[row, seed].pixels_CHW)  # type: ignore[arg-type]
+
+
+def test_a_batch_of_broken_images_only_is_empty() -> None:
+    batch = build_batch([Example(4, None, torch.zeros(2), torch.ones(2).bool(), "gone")])
+    assert len(batch) == 0
+    assert (batch.truth_BL.shape, batch.known_BL.shape) == ((0, 2), (0, 2))
+    assert batch.bad_rows == ((4, "gone"),)
+    assert len(batch.to(torch.device("cpu"))) == 0
+
+
+class _SaysItsSignals(ImageDataset):
+    def __getitem__(self, key: int | tuple[int, int]) -> Example:
+        text = f"{signal.getsignal(signal.SIGINT)!r} {signal.getsignal(signal.SIGTERM)!r}"
+        return Example(0, None, torch.zeros(1), torch.zeros(1).bool(), text)
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="a worker inherits nothing here")
+def test_a_worker_leaves_signals_to_the_training_process(make_table: MakeTable, preprocess: Preprocess) -> None:
+    """A terminal sends Ctrl-C to all; a worker that dies of it, or asks back, spoils the orderly end."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        (batch,) = list(build_loader(_SaysItsSignals(make_table(1), preprocess), 1, workers=1))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert batch.bad_rows[0][1] == f"{signal.SIG_IGN!r} {signal.SIG_DFL!r}"

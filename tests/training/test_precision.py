@@ -1,0 +1,78 @@
+"""Precision: measured where it has to be, without leaving a trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from manylabel.losses import find_loss
+from manylabel.training import precision
+from manylabel.training.precision import choose_precision
+
+CPU = torch.device("cpu")
+
+
+def build_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+
+
+def choose(wanted: str, model: nn.Module, batch_size: int = 2, **options: bool) -> precision.PrecisionChoice:
+    return choose_precision(wanted, model, find_loss("bce"), 16, batch_size, 2, CPU, **options)
+
+
+def test_measuring_leaves_model_gradients_and_random_state_alone() -> None:
+    model = build_model().eval()
+    model(torch.ones(1, 3, 16, 16)).sum().backward()
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    random_state = torch.random.get_rng_state()
+    choice = choose("auto", model)
+    assert set(choice.images_per_second) == {"fp32", "bf16"}
+    assert not model.training
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+    assert len(gradients) == 6
+    assert all(torch.equal(p.grad, gradients[name]) for name, p in model.named_parameters())  # type: ignore[arg-type]
+
+
+def test_the_random_state_comes_back_even_if_measuring_fails() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(1, 1))
+    random_state = torch.random.get_rng_state()
+    with pytest.raises(RuntimeError):
+        choose("auto", model)
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+
+
+def test_batches_of_one_image_are_measured_too() -> None:
+    assert choose("auto", build_model(), batch_size=1).images_per_second["fp32"] > 0
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16"])
+def test_what_is_asked_for_is_not_measured(wanted: str) -> None:
+    assert choose(wanted, build_model()) == precision.PrecisionChoice(wanted, {})
+
+
+def test_what_is_asked_for_is_measured_for_a_budget() -> None:
+    choice = choose("bf16", build_model(), must_measure=True)
+    assert choice.precision == "bf16"
+    assert set(choice.images_per_second) == {"bf16"}
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "expected"),
+    [
+        pytest.param(100, 124, "fp32", id="within the noise"),
+        pytest.param(100, 126, "bf16", id="clearly faster"),
+        pytest.param(100, 20, "fp32", id="slower, as on a processor without it"),
+    ],
+)
+def test_auto_takes_sixteen_bits_only_where_they_are_clearly_faster(
+    fp32: float, bf16: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {"fp32": fp32, "bf16": bf16}
+    monkeypatch.setattr(precision, "_measure", lambda precision, *_: rates[precision])
+    assert choose("auto", build_model()) == precision.PrecisionChoice(expected, rates)
