@@ -59,9 +59,7 @@ def test_a_vertical_flip_swaps_above_and_below() -> None:
 @pytest.mark.parametrize("name", ["horizontal_flip", "vertical_flip"])
 def test_flips_come_as_often_as_asked(name: str) -> None:
     original = np.asarray(quarters())
-    num_flipped = sum(
-        not np.array_equal(change(quarters(), seed, **{name: 0.25}), original) for seed in range(200)
-    )
+    num_flipped = sum(not np.array_equal(change(quarters(), seed, **{name: 0.25}), original) for seed in range(200))
     assert 30 <= num_flipped <= 70  # 50 expected; seeded, so never by chance
 
 

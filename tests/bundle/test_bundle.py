@@ -72,7 +72,7 @@ def swap_byte(path: Path) -> None:
         ),
         pytest.param(
             lambda folder: edit(folder, policy={**MANIFEST.policy.to_dict(), "thresholds": {}}),
-            "{folder}/manifest.json: the manifest is damaged (decision policy: its labels are not the model's",
+            "{folder}/manifest.json: the manifest is damaged (decision policy: its thresholds are not for the model's labels",
             id="thresholds gone",
         ),
         pytest.param(

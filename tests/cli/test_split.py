@@ -105,12 +105,16 @@ def test_nothing_is_written_over(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("train", "--parts: not a share, got 'train', expected NAME=SHARE, such as train=0.7.", id="no share"),
-        pytest.param("train=x", "--parts: not a share, got 'train=x', expected NAME=SHARE, such as train=0.7.", id="text"),
+        pytest.param(
+            "train", "--parts: not a share, got 'train', expected NAME=SHARE, such as train=0.7.", id="no share"
+        ),
+        pytest.param(
+            "train=x", "--parts: not a share, got 'train=x', expected NAME=SHARE, such as train=0.7.", id="text"
+        ),
         pytest.param("a=0.5,a=0.5", "--parts: a part without a name of its own, got 'a=0.5'.", id="a name twice"),
         pytest.param("=1", "--parts: a part without a name of its own, got '=1'.", id="no name"),
     ],
-)  # fmt: skip
+)
 def test_parts_that_cannot_be_read_are_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_parts(text)

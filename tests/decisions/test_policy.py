@@ -71,13 +71,20 @@ def test_probabilities_of_other_labels_are_not_decided() -> None:
 @pytest.mark.parametrize(
     ("thresholds", "sources", "message"),
     [
-        pytest.param((0.5,), (), "decision policy: 1 thresholds for 3 labels, expected one for each label.", id="too few"),
+        pytest.param(
+            (0.5,), (), "decision policy: 1 thresholds for 3 labels, expected one for each label.", id="too few"
+        ),
         pytest.param((0.5, 1.5, 0), (), "threshold of 'dog': not a number from 0 to 1, got 1.5.", id="above 1"),
         pytest.param((-0.1, 1, 0), (), "threshold of 'beach': not a number from 0 to 1, got -0.1.", id="below 0"),
         pytest.param((0, 0, float("nan")), (), "threshold of 'sun': not a number from 0 to 1, got nan.", id="NaN"),
-        pytest.param((0, 0, 0), ("label",), "decision policy: 1 sources for 3 labels, expected one for each label, or none.", id="sources"),
+        pytest.param(
+            (0, 0, 0),
+            ("label",),
+            "decision policy: 1 sources for 3 labels, expected one for each label, or none.",
+            id="sources",
+        ),
     ],
-)  # fmt: skip
+)
 def test_thresholds_that_do_not_fit_are_refused(thresholds: Any, sources: Any, message: str) -> None:
     with pytest.raises(BundleError) as error:
         DecisionPolicy(SPACE, thresholds, sources=sources)
@@ -90,15 +97,41 @@ HALVES = {"beach": 0.5, "dog": 0.5, "sun": 0.5}
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        pytest.param({}, "decision policy: its thresholds are not for the model's labels, got 'beach, dog, sun'.", id="none"),
-        pytest.param({"thresholds": HALVES | {"cat": 0.5}}, "decision policy: its thresholds are not for the model's labels, got 'cat'.", id="one more label"),
-        pytest.param({"thresholds": [0.5] * 3}, "decision policy: its thresholds are not a table by label, got [0.5, 0.5, 0.5].", id="a list"),
-        pytest.param({"thresholds": HALVES | {"dog": "0.5"}}, "threshold of 'dog': not a number from 0 to 1, got '0.5'.", id="text"),
-        pytest.param({"thresholds": HALVES | {"dog": None}}, "threshold of 'dog': not a number from 0 to 1, got 'None'.", id="null"),
-        pytest.param({"thresholds": HALVES | {"dog": True}}, "threshold of 'dog': not a number from 0 to 1, got 'True'.", id="true"),
-        pytest.param({"thresholds": HALVES, "sources": {"dog": "label"}}, "decision policy: its sources are not for the model's labels, got 'beach, sun'.", id="sources of some labels"),
+        pytest.param(
+            {}, "decision policy: its thresholds are not for the model's labels, got 'beach, dog, sun'.", id="none"
+        ),
+        pytest.param(
+            {"thresholds": HALVES | {"cat": 0.5}},
+            "decision policy: its thresholds are not for the model's labels, got 'cat'.",
+            id="one more label",
+        ),
+        pytest.param(
+            {"thresholds": [0.5] * 3},
+            "decision policy: its thresholds are not a table by label, got [0.5, 0.5, 0.5].",
+            id="a list",
+        ),
+        pytest.param(
+            {"thresholds": HALVES | {"dog": "0.5"}},
+            "threshold of 'dog': not a number from 0 to 1, got '0.5'.",
+            id="text",
+        ),
+        pytest.param(
+            {"thresholds": HALVES | {"dog": None}},
+            "threshold of 'dog': not a number from 0 to 1, got 'None'.",
+            id="null",
+        ),
+        pytest.param(
+            {"thresholds": HALVES | {"dog": True}},
+            "threshold of 'dog': not a number from 0 to 1, got 'True'.",
+            id="true",
+        ),
+        pytest.param(
+            {"thresholds": HALVES, "sources": {"dog": "label"}},
+            "decision policy: its sources are not for the model's labels, got 'beach, sun'.",
+            id="sources of some labels",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_dictionary_of_another_model_is_refused(values: Any, message: str) -> None:
     with pytest.raises(BundleError) as error:
         DecisionPolicy.from_dict(values, SPACE)

@@ -127,15 +127,43 @@ GOOD = {"image": ["a"], "probability:x": [0.5], "probability:y": [0.5]}
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        pytest.param({"image": ["a"]}, "not a table of predictions, expected columns image and probability:NAME.", id="no probability"),
-        pytest.param({"probability:x": [0.5]}, "not a table of predictions, expected columns image and probability:NAME.", id="no image"),
-        pytest.param(GOOD | {"truth:x": [True]}, "1 of 2 labels have no truth: truth:y, expected a column of truth for each label, or none at all.", id="half a truth"),
-        pytest.param(GOOD | {"probability:y": ["high"]}, "column 'probability:y' holds the wrong kind, got 'string', expected float32.", id="text for a probability"),
-        pytest.param(GOOD | {"probability:y": pa.array([None], pa.float32())}, "column 'probability:y' has 1 empty cells.", id="no probability in a cell"),
-        pytest.param(GOOD | {"image": pa.array([None], pa.string())}, "column 'image' has 1 empty cells.", id="no image in a cell"),
-        pytest.param(GOOD | {"truth:x": ["dog"], "truth:y": [True]}, "column 'truth:x' holds the wrong kind, got 'string', expected bool.", id="text for truth"),
+        pytest.param(
+            {"image": ["a"]},
+            "not a table of predictions, expected columns image and probability:NAME.",
+            id="no probability",
+        ),
+        pytest.param(
+            {"probability:x": [0.5]},
+            "not a table of predictions, expected columns image and probability:NAME.",
+            id="no image",
+        ),
+        pytest.param(
+            GOOD | {"truth:x": [True]},
+            "1 of 2 labels have no truth: truth:y, expected a column of truth for each label, or none at all.",
+            id="half a truth",
+        ),
+        pytest.param(
+            GOOD | {"probability:y": ["high"]},
+            "column 'probability:y' holds the wrong kind, got 'string', expected float32.",
+            id="text for a probability",
+        ),
+        pytest.param(
+            GOOD | {"probability:y": pa.array([None], pa.float32())},
+            "column 'probability:y' has 1 empty cells.",
+            id="no probability in a cell",
+        ),
+        pytest.param(
+            GOOD | {"image": pa.array([None], pa.string())},
+            "column 'image' has 1 empty cells.",
+            id="no image in a cell",
+        ),
+        pytest.param(
+            GOOD | {"truth:x": ["dog"], "truth:y": [True]},
+            "column 'truth:x' holds the wrong kind, got 'string', expected bool.",
+            id="text for truth",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_holds_no_predictions_is_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table(columns), path)

@@ -150,9 +150,7 @@ def test_a_model_that_cannot_be_built_is_one_sentence(name: str, options: dict[s
         pytest.param(OSError(28, "No space left on device"), id="no space for them"),
     ],
 )
-def test_weights_that_cannot_be_downloaded_are_one_sentence(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_that_cannot_be_downloaded_are_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
 
     def create_offline(name: str, pretrained: bool = False, **arguments: Any) -> nn.Module:
@@ -215,9 +213,7 @@ def test_a_file_that_fills_a_part_is_enough_if_told_so(write_weights: Any, tenso
 
 
 @pytest.mark.parametrize("allow_partial", [False, True])
-def test_a_file_of_another_model_is_refused_even_if_a_part_is_enough(
-    write_weights: Any, allow_partial: bool
-) -> None:
+def test_a_file_of_another_model_is_refused_even_if_a_part_is_enough(write_weights: Any, allow_partial: bool) -> None:
     path = write_weights(dict(timm.create_model("test_vit", num_classes=0).state_dict()))
     with pytest.raises(ConfigError, match=r"fills 0 of \d+ tensors of the backbone; missing: conv1\.0\.weight, ") as e:
         build_backbone(NAME, weights=path, allow_partial_weights=allow_partial)

@@ -89,7 +89,7 @@ def export_by_filling(classifier: Classifier, path: Path, manifest: Manifest, sh
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds and has tests of its own: the exporter, the pictures and the page."""
     monkeypatch.setattr(export, "export_onnx", export_by_filling)
     monkeypatch.setattr("manylabel.runs.train.save_reports", lambda *_, **__: None)
@@ -99,8 +99,12 @@ Events = list[tuple[str, Mapping[str, Any]]]
 Start = Callable[..., Run]
 
 
+def ignore(*_: object) -> None:
+    """Take an event and say nothing."""
+
+
 @pytest.fixture
-def start(quick: None, tmp_path: Path) -> Start:
+def start(_quick: None, tmp_path: Path) -> Start:
     """Return a quick `train`; settings are keywords, `out` is a name below the test's folder."""
 
     def start(
@@ -119,7 +123,7 @@ def start(quick: None, tmp_path: Path) -> Start:
             out=tmp_path / out,
             test=test,
             loss=loss,
-            on_event=on_event if on_event is not None else lambda event, facts: None,
+            on_event=on_event if on_event is not None else ignore,
         )
 
     return start

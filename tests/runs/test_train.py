@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.runs.conftest import LABELS, SETTINGS, TRAIN, VAL, Events, Start, build_table, ignore, write_table
 from torch import Tensor
 
 from manylabel.data.annotations import Annotations, annotations_from_arrays
@@ -30,7 +31,6 @@ from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.runs.train import Run
 from manylabel.training.config import TrainConfig
 from manylabel.training.history import load_history
-from tests.runs.conftest import LABELS, SETTINGS, TRAIN, VAL, Events, Start, build_table, write_table
 
 RATES = {"images_per_second", "train_seconds", "seconds"}
 EVERYTHING: Mapping[str, Any] = {"ema": 0.7, "dropout": 0.3, "drop_path": 0.2, "augment": "medium", "epochs": 3}
@@ -79,7 +79,7 @@ class Loss:
         return changed
 
 
-def get_worse(value: Tensor, logits: Tensor) -> Tensor:
+def get_worse(value: Tensor, _: Tensor) -> Tensor:
     return -value
 
 
@@ -88,7 +88,9 @@ def get_worse(value: Tensor, logits: Tensor) -> Tensor:
 
 def test_the_same_seed_gives_the_same_bits_with_and_without_workers(start: Start) -> None:
     settings = {"dropout": 0.3, "augment": "medium"}
-    runs = [start(f"workers {number}-{again}", workers=number, **settings) for number, again in ((0, 0), (0, 1), (2, 0))]
+    runs = [
+        start(f"workers {number}-{again}", workers=number, **settings) for number, again in ((0, 0), (0, 1), (2, 0))
+    ]
     assert len({weights_of(run) for run in runs}) == 1
     assert len({str(without_rates(run.history)) for run in runs}) == 1
     assert weights_of(start("other seed", seed=1, **settings)) != weights_of(runs[0])
@@ -265,7 +267,7 @@ def test_a_learning_rate_that_explodes_stops_the_run_with_step_and_rate(start: S
     assert not (tmp_path / "run/bundle").exists()
 
 
-def to_nan(value: Tensor, logits: Tensor) -> Tensor:
+def to_nan(value: Tensor, _: Tensor) -> Tensor:
     return value * math.nan
 
 
@@ -277,9 +279,11 @@ def to_steep(value: Tensor, logits: Tensor) -> Tensor:
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0], ids=["unclipped", "clipped"])
 @pytest.mark.parametrize("change", [to_nan, to_steep], ids=["loss", "gradient"])
 def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint_to_go_on_from(
-    start: Start, tmp_path: Path, change: Any, clip_norm: float
+    start: Start, change: Any, clip_norm: float
 ) -> None:
-    with pytest.raises(RunError, match=r"^epoch 2, step 6: the loss or its gradient is nan at a learning rate of 0.001"):
+    with pytest.raises(
+        RunError, match=r"^epoch 2, step 6: the loss or its gradient is nan at a learning rate of 0.001"
+    ):
         start(clip_norm=clip_norm, loss=Loss(change, after=5))
     resumed = start(resume=True, clip_norm=clip_norm)
     assert [row["epoch"] for row in resumed.history] == [0, 1]
@@ -300,7 +304,10 @@ def test_broken_images_are_skipped_counted_and_named(start: Start, tmp_path: Pat
     broken, broken_in_val = break_image(train_table, 3), break_image(val, 2)
     events: Events = []
     run = start(
-        train_table=train_table, val=val, max_bad_images=0.2, on_event=lambda event, facts: events.append((event, facts))
+        train_table=train_table,
+        val=val,
+        max_bad_images=0.2,
+        on_event=lambda event, facts: events.append((event, facts)),
     )
     assert list(run.reports["val"].skipped) == [broken_in_val]
     assert run.reports["val"].num_images == len(VAL) - 1
@@ -312,9 +319,7 @@ def test_broken_images_are_skipped_counted_and_named(start: Start, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("part", "total"), [("train", 14), ("val", 8)])
-def test_too_many_broken_images_stop_the_run_and_are_named(
-    start: Start, tmp_path: Path, part: str, total: int
-) -> None:
+def test_too_many_broken_images_stop_the_run_and_are_named(start: Start, tmp_path: Path, part: str, total: int) -> None:
     tables = {"train": write_table(TRAIN, tmp_path), "val": write_table(VAL, tmp_path)}
     broken = break_image(tables[part], 3)
     with pytest.raises(RunError) as caught:
@@ -455,7 +460,7 @@ def test_a_last_batch_of_one_image_is_left_out_where_norms_need_two(start: Start
     ("settings", "message"),
     [
         ({"monitor": "los"}, "monitor: unknown monitor 'los' (did you mean 'loss'?)"),
-        ({"goal": "f2"}, "goal: unknown goal 'f2' (did you mean 'f1'?)"),
+        ({"goal": "halv"}, "goal: unknown goal 'halv' (did you mean 'half'?)"),
         ({"loss": None, "augment": "lite"}, "augment: unknown preset 'lite'"),
         ({"head": "lin"}, "head: unknown head 'lin'"),
     ],
@@ -473,7 +478,7 @@ def test_a_name_that_does_not_exist_stops_before_anything_is_written(
 # --- a full disk -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["checkpoints/last", "checkpoints/best", "history"])
+@pytest.mark.parametrize("part", ["checkpoints/last", "history"])
 def test_a_full_disk_is_one_sentence_and_leaves_what_existed(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -498,7 +503,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_existed(
     assert after["last.safetensors"] == before["last.safetensors"]
     if part == "history":
         assert (tmp_path / "run/history.jsonl").read_bytes() == history
-    assert not [path for path in (tmp_path / "run").rglob("*.partial")]
+    assert not list((tmp_path / "run").rglob("*.partial"))
     monkeypatch.undo()
 
 
@@ -513,7 +518,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "first"
     config = TrainConfig(**SETTINGS)
     test = build_table(10, seed=2, name="test")
-    return train(TRAIN, VAL, config, out=out, test=test, on_event=lambda event, facts: None)
+    return train(TRAIN, VAL, config, out=out, test=test, on_event=ignore)
 
 
 def test_every_promised_file_is_there_and_can_be_read(finished: Run) -> None:

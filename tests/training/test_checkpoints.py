@@ -113,7 +113,7 @@ def flip(data: bytes) -> bytes:
     [
         pytest.param(cut, "the checkpoint is damaged", id="cut off"),
         pytest.param(flip, "the checkpoint is damaged", id="one bit of the numbers"),
-        pytest.param(lambda data: b"", "the checkpoint is damaged", id="empty"),
+        pytest.param(lambda _: b"", "the checkpoint is damaged", id="empty"),
         pytest.param(lambda data: b"\x80\x04" + data, "the checkpoint is damaged", id="no safetensors"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
     older = path.read_bytes()
     step(*parts, count=1)
 
-    def fail(descriptor: int) -> None:
+    def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)

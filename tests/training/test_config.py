@@ -17,10 +17,10 @@ from manylabel.errors import ConfigError
 from manylabel.training.config import TrainConfig, load_config, parse_arguments, parse_budget_seconds
 
 NAMES = [field.name for field in fields(TrainConfig)]
-PROMISED = (
-    "backbone backbone_args weights allow_partial_weights image_size batch_size epochs budget lr weight_decay freeze "
-    "head loss sampler augment mix ema precision workers patience monitor goal calibrate seed resume"
-).split()
+PROMISED = frozenset(
+    """backbone backbone_args weights allow_partial_weights image_size batch_size epochs budget lr weight_decay freeze
+    head loss sampler augment mix ema precision workers patience monitor goal calibrate seed resume""".split()
+)
 """The settings that programs outside are written against."""
 
 
@@ -30,7 +30,7 @@ def flags_of_train() -> dict[str, Any]:
 
 
 def test_every_promised_setting_is_there() -> None:
-    assert set(PROMISED) <= set(NAMES)
+    assert set(NAMES) >= PROMISED
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,9 +43,9 @@ def test_every_setting_is_a_flag_of_train_with_the_same_help_and_default(name: s
 
 def test_every_flag_of_train_is_a_setting_or_says_where_things_are() -> None:
     places = {"out", "images", "val", "test", "config", "layout", "image-column", "label-column", "quiet", "help"}
-    surplus = {
-        option for option in flags_of_train() if option.startswith("--") and not option.startswith("--no-")
-    } - {f"--{name.replace('_', '-')}" for name in NAMES}
+    surplus = {option for option in flags_of_train() if option.startswith("--") and not option.startswith("--no-")} - {
+        f"--{name.replace('_', '-')}" for name in NAMES
+    }
     assert surplus <= {f"--{name}" for name in places}
 
 
@@ -129,7 +129,9 @@ def test_a_file_may_write_dashes(tmp_path: Path) -> None:
             r".*s.toml: unknown setting 'learning'.*\nThe settings are: backbone, .*resume\.$",
             id="unknown keys, all of them",
         ),
-        pytest.param("s.toml", "lr = ", r"s.toml: not readable as settings \(.+\), expected TOML or JSON\.$", id="TOML"),
+        pytest.param(
+            "s.toml", "lr = ", r"s.toml: not readable as settings \(.+\), expected TOML or JSON\.$", id="TOML"
+        ),
         pytest.param("s.json", "{", r"s.json: not readable as settings \(.+\), expected TOML or JSON\.$", id="JSON"),
         pytest.param("s.json", "[1]", r"s.json: not a table of settings, got \[1\], expected keys", id="a list"),
         pytest.param("s.toml", b"\xff\xfe\x00", r"s.toml: not readable as settings \(.+\)", id="not UTF-8"),

@@ -83,10 +83,10 @@ def test_order_and_draws_depend_on_seed_and_epoch_only() -> None:
         sampler.start_epoch(epoch)
         return list(sampler)
 
-    np.random.seed(1)  # noqa: NPY002 - global state that must not matter
+    np.random.seed(1)
     torch.manual_seed(1)
     first = draw(0, 0)
-    np.random.seed(2)  # noqa: NPY002
+    np.random.seed(2)
     torch.manual_seed(2)
     assert draw(0, 0) == first
     for other in (draw(0, 1), draw(1, 0)):
@@ -171,7 +171,9 @@ def test_a_broken_image_leaves_the_others_as_they_are(
     ((row, reason),) = [bad for batch in batches for bad in batch.bad_rows]
     assert row == 3
     assert reason.startswith("3.png: ")
-    shown = {row: image for batch in batches for row, image in zip(batch.rows_B.tolist(), batch.images_BCHW, strict=True)}
+    shown = {
+        row: image for batch in batches for row, image in zip(batch.rows_B.tolist(), batch.images_BCHW, strict=True)
+    }
     assert [row for row, _ in order if row != 3] == list(shown)
     for row, seed in order:
         if row != 3:

@@ -90,7 +90,7 @@ class Manifest:
             )
         except (TypeError, AttributeError, ValueError, KeyError, ManylabelError) as error:
             raise BundleError(
-                build_message(where, f"the manifest is damaged ({error})", do="Export the model again")
+                build_message(where, f"the manifest is damaged ({str(error).rstrip('.')})", do="Export the model again")
             ) from error
         if values.get("digest") != manifest.digest:
             raise BundleError(

@@ -65,9 +65,10 @@ def describe(annotations: Annotations, layout: Layout, findings: list[Finding]) 
 
 
 def _print(console: Console, annotations: Annotations, layout: Layout, findings: list[Finding]) -> None:
-    console.print(f"[bold]{escape(annotations.name)}[/bold]: {layout.name}")
+    # Lines are not broken: a path has to stay whole for whoever copies it or searches for it.
+    console.print(f"[bold]{escape(annotations.name)}[/bold]: {layout.name}", soft_wrap=True)
     for sentence in layout.evidence:
-        console.print(f"  {sentence}", markup=False)
+        console.print(f"  {sentence}", markup=False, soft_wrap=True)
     statistics = describe_targets(annotations.targets)
     console.print(
         f"\n{statistics.num_images:,} images, {statistics.num_labels} labels, "
@@ -80,7 +81,9 @@ def _print(console: Console, annotations: Annotations, layout: Layout, findings:
     console.print("\n[bold]First rows[/bold]")
     for row in range(min(_FIRST_ROWS, len(annotations))):
         labels = " | ".join(annotations.labels_of(row))
-        console.print(f"  {annotations.records[row].id}: {labels if labels else '(none)'}", markup=False)
+        console.print(
+            f"  {annotations.records[row].id}: {labels if labels else '(none)'}", markup=False, soft_wrap=True
+        )
     console.print()
     _print_labels(console, annotations)
     _print_findings(console, findings)
@@ -113,6 +116,6 @@ def _print_findings(console: Console, findings: list[Finding]) -> None:
         console.print("Nothing to complain about.")
     for finding in findings:
         colour = _COLOUR_OF_SEVERITY[finding.severity]
-        console.print(f"[{colour}]{finding.severity}[/{colour}] {escape(finding.message)}", soft_wrap=False)
+        console.print(f"[{colour}]{finding.severity}[/{colour}] {escape(finding.message)}", soft_wrap=True)
         if finding.fix:
             console.print(f"    {finding.fix}.", markup=False)

@@ -95,4 +95,4 @@ def _print(tables: dict[str, Annotations], shares: dict[str, float], out: Path) 
     console.print(table)
     if len(rows) > _SHOWN_LABELS:
         console.print(f"... and {len(rows) - _SHOWN_LABELS} more labels.")
-    console.print(f"\nWritten: {out} (each cell: images with the label, got of wanted)", markup=False)
+    console.print(f"\nWritten: {out} (each cell: images with the label, got of wanted)", markup=False, soft_wrap=True)

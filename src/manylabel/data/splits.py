@@ -42,8 +42,7 @@ def split(
 
     Source: Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", algorithm 1. Here all
         labels of an image choose its part, not only the rarest, each by the share it still lacks there; whole groups
-        are placed, and a part that is full gets nothing more. In tables with ten labels per image that leaves parts a
-        twentieth as far from their shares.
+        are placed, and a part that is full gets nothing more.
     """
     shares_P = _check_parts(parts)
     groups = _find_groups(annotations, group)
@@ -172,8 +171,8 @@ def _place_units(units: _Units, shares_P: npt.NDArray[np.float64]) -> npt.NDArra
     """Return the part of each unit: label by label, the rarest first, each goes to the part that needs it most.
 
     What a part needs of a label is the share of its wanted images that it still lacks; its size counts like one more
-    label that every image has. Each choice makes the sum of (got - wanted)^2 / wanted as small as it can be. Within a
-    label large groups come first: they are hard to place late.
+    label that every image has. Each choice lowers the sum of (got - wanted)^2 / wanted the most. Within a label
+    large groups come first: they are hard to place late.
 
     Shapes: U units, L labels, P parts; K is L + 1, the images themselves being the last column.
     """

@@ -56,8 +56,11 @@ class TerminalProgress:
         self._bar = self._bars.add_task(facts["name"], total=facts.get("total"), figures="")
 
     def _show_progress(self, facts: Mapping[str, Any]) -> None:
+        """One more of the thing that is waited for is done; `total` may be said late."""
         if self._bar is not None:
-            self._bars.advance(self._bar, facts.get("count", 1))
+            if "total" in facts:
+                self._bars.update(self._bar, total=facts["total"])
+            self._bars.advance(self._bar)
 
     def _show_step(self, facts: Mapping[str, Any]) -> None:
         if self._bar is None:

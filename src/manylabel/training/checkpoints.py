@@ -133,7 +133,7 @@ def restore_best(model: nn.Module, average: AveragedModel | None, path: Path, pr
 def _sum_up(tensors: Mapping[str, Tensor]) -> str:
     checksum = 0
     for key in sorted(tensors):
-        checksum = zlib.crc32(tensors[key].reshape(-1).view(torch.uint8).numpy(), checksum)
+        checksum = zlib.crc32(tensors[key].reshape(-1).view(torch.uint8).numpy().data, checksum)
     return f"{checksum:08x}"
 
 

@@ -22,14 +22,33 @@ POSTERS = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "post
 @pytest.mark.parametrize(
     ("text", "layout", "names"),
     [
-        pytest.param("image,labels,blurred\na.jpg,dog,1\nb.jpg,sun,0\n", "delimited", ("dog", "sun"), id="labels beside a 0/1 column"),
-        pytest.param("image,labels,blurred,dark\na.jpg,dog,1,0\nb.jpg,sun,0,1\n", "delimited", ("dog", "sun"), id="labels beside two 0/1 columns"),
-        pytest.param("image,genre,Action,Drama\na.jpg,Action,1,0\nb.jpg,Drama,0,1\n", "one-hot", ("Action", "Drama"), id="0/1 columns beside another list"),
-        pytest.param("image,labels\na.jpg,1\nb.jpg,0\n", "delimited", ("0", "1"), id="labels that are the names 0 and 1"),
-        pytest.param("image,labels,dog\na.jpg,1,1\nb.jpg,0,1\n", "one-hot", ("labels", "dog"), id="a label called labels"),
+        pytest.param(
+            "image,labels,blurred\na.jpg,dog,1\nb.jpg,sun,0\n",
+            "delimited",
+            ("dog", "sun"),
+            id="labels beside a 0/1 column",
+        ),
+        pytest.param(
+            "image,labels,blurred,dark\na.jpg,dog,1,0\nb.jpg,sun,0,1\n",
+            "delimited",
+            ("dog", "sun"),
+            id="labels beside two 0/1 columns",
+        ),
+        pytest.param(
+            "image,genre,Action,Drama\na.jpg,Action,1,0\nb.jpg,Drama,0,1\n",
+            "one-hot",
+            ("Action", "Drama"),
+            id="0/1 columns beside another list",
+        ),
+        pytest.param(
+            "image,labels\na.jpg,1\nb.jpg,0\n", "delimited", ("0", "1"), id="labels that are the names 0 and 1"
+        ),
+        pytest.param(
+            "image,labels,dog\na.jpg,1,1\nb.jpg,0,1\n", "one-hot", ("labels", "dog"), id="a label called labels"
+        ),
         pytest.param("image,label\na.jpg,1\nb.jpg,0\n", "one-hot", ("label",), id="one 0/1 column"),
     ],
-)  # fmt: skip
+)
 def test_the_layout_is_found_by_content(write_table: Write, text: str, layout: str, names: tuple[str, ...]) -> None:
     loaded = load_data(write_table(text))
     assert loaded.layout.name == layout
@@ -235,11 +254,29 @@ def test_label_folders_beside_a_table_are_read_if_asked_for(write_table: Write, 
     ("data", "options", "kind", "message"),
     [
         pytest.param("no.csv", {}, DataError, "{}no.csv: there is no such table. Check the path.", id="nothing there"),
-        pytest.param("labels.csv", {"images": "no"}, DataError, "no: there is no such folder of images. Check --images.", id="no folder of images"),
-        pytest.param("labels.csv", {"layout": "folders"}, DataError, "{}labels.csv: not a folder, expected a folder of label folders.", id="a table is no folder"),
-        pytest.param("sub", {"image_column": "x"}, ConfigError, "{}sub: --image-column is for tables, and this folder holds none. Leave it out, or name the table.", id="an option for tables"),
+        pytest.param(
+            "labels.csv",
+            {"images": "no"},
+            DataError,
+            "no: there is no such folder of images. Check --images.",
+            id="no folder of images",
+        ),
+        pytest.param(
+            "labels.csv",
+            {"layout": "folders"},
+            DataError,
+            "{}labels.csv: not a folder, expected a folder of label folders.",
+            id="a table is no folder",
+        ),
+        pytest.param(
+            "sub",
+            {"image_column": "x"},
+            ConfigError,
+            "{}sub: --image-column is for tables, and this is read as label folders. Leave it out, or name the table.",
+            id="an option for tables",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_refused(
     write_table: Write, data: str, options: dict[str, str], kind: type[ManylabelError], message: str
 ) -> None:

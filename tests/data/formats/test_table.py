@@ -113,13 +113,31 @@ def test_of_many_bad_rows_the_first_are_listed(write_table: Write) -> None:
         pytest.param(b" \n\r\n", "the table is empty, expected a header and a row per image.", id="blank"),
         pytest.param(b"\xef\xbb\xbf", "the table is empty, expected a header and a row per image.", id="only a mark"),
         pytest.param(b"image,labels\n", "the table has a header but no row, expected one row per image.", id="header"),
-        pytest.param(b"\x89PNG\r\n\x1a\n\x00\x00", "not a text table. Give a CSV or TSV file with one row per image.", id="binary"),
-        pytest.param("image,labels\na,b\n".encode("utf-16-le"), "not a text table. Give a CSV or TSV file with one row per image.", id="UTF-16 without its mark"),
-        pytest.param(b'{"images": []}', "this is JSON, not a table, expected CSV or TSV with one row per image.", id="JSON"),
-        pytest.param(b"image,a,b,a,b\nx.jpg,1,1,1,1\n", "columns stand twice in the header: a, b. Rename or remove them.", id="two columns twice"),
-        pytest.param(b"image,,\nx.jpg,1,1\n", "columns stand twice in the header: (empty). Rename or remove them.", id="two columns without a name"),
+        pytest.param(
+            b"\x89PNG\r\n\x1a\n\x00\x00",
+            "not a text table. Give a CSV or TSV file with one row per image.",
+            id="binary",
+        ),
+        pytest.param(
+            "image,labels\na,b\n".encode("utf-16-le"),
+            "not a text table. Give a CSV or TSV file with one row per image.",
+            id="UTF-16 without its mark",
+        ),
+        pytest.param(
+            b'{"images": []}', "this is JSON, not a table, expected CSV or TSV with one row per image.", id="JSON"
+        ),
+        pytest.param(
+            b"image,a,b,a,b\nx.jpg,1,1,1,1\n",
+            "columns stand twice in the header: a, b. Rename or remove them.",
+            id="two columns twice",
+        ),
+        pytest.param(
+            b"image,,\nx.jpg,1,1\n",
+            "columns stand twice in the header: (empty). Rename or remove them.",
+            id="two columns without a name",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_table_is_refused(write_table: Write, data: bytes, message: str) -> None:
     path = write_table(data)
     with pytest.raises(DataError) as error:

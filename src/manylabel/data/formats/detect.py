@@ -98,7 +98,7 @@ def _check_folders(path: Path, options: Mapping[str, object]) -> None:
         raise ConfigError(
             build_message(
                 path,
-                f"{join_names(given)} is for tables, and this folder holds none",
+                f"{join_names(given)} is for tables, and this is read as label folders",
                 do="Leave it out, or name the table",
             )
         )
