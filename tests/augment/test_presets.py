@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ def ramp(width: int = 64, height: int = 64) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def change(image: Image.Image, seed: int = 0, preprocess: Preprocess = PREPROCESS, **settings: float) -> npt.NDArray:
+def change(image: Image.Image, seed: int = 0, preprocess: Any = PREPROCESS, **settings: float) -> npt.NDArray[np.uint8]:
     torch.manual_seed(seed)
     return np.asarray(build_augmentation(AugmentSettings(**settings), preprocess)(image))
 

@@ -72,7 +72,8 @@ def swap_byte(path: Path) -> None:
         ),
         pytest.param(
             lambda folder: edit(folder, policy={**MANIFEST.policy.to_dict(), "thresholds": {}}),
-            "{folder}/manifest.json: the manifest is damaged (decision policy: its thresholds are not for the model's labels",
+            "{folder}/manifest.json: the manifest is damaged (decision policy: its thresholds are not "
+            "for the model's labels",
             id="thresholds gone",
         ),
         pytest.param(
@@ -132,7 +133,7 @@ def test_a_damaged_bundle_is_one_sentence(folder: Path, damage: Any, message: st
 
 @pytest.mark.parametrize("key", ["labels", "preprocess", "policy", "backbone", "head", "provenance", "files"])
 @pytest.mark.parametrize("value", [None, 7, "x", [1], {"x": 1}], ids=str)
-def test_no_value_of_a_manifest_ends_in_a_traceback(folder: Path, key: str, value: Any) -> None:
+def test_no_value_of_a_manifest_ends_in_a_traceback(key: str, value: Any) -> None:
     values = {**MANIFEST.to_dict(), key: value}
     if key in ("backbone", "head", "provenance") and isinstance(value, dict):
         return  # these may say anything

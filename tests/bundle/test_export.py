@@ -31,7 +31,7 @@ def hashes_of(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def run(folder: Path, images_BCHW: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def run(folder: Path, images_BCHW: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     (probs_BL,) = session.run(["probabilities"], {"images": images_BCHW})
     return np.asarray(probs_BL)
@@ -118,7 +118,8 @@ def test_weights_that_are_not_numbers_are_refused(saved: Path) -> None:
 
 class Stubborn(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        return torch.linalg.eigvalsh(images_BCHW[:, 0, :3, :3])
+        values: Tensor = torch.linalg.eigvalsh(images_BCHW[:, 0, :3, :3])
+        return values
 
 
 def test_a_network_that_onnx_cannot_express_is_one_sentence(folder: Path) -> None:
@@ -131,7 +132,7 @@ def test_a_network_that_onnx_cannot_express_is_one_sentence(folder: Path) -> Non
 
 
 def copy_network(saved: Path) -> Any:
-    def copy(classifier: Classifier, path: Path, *_: Any) -> None:
+    def copy(_: Classifier, path: Path, *__: Any) -> None:
         path.write_bytes((saved / "model.onnx").read_bytes())
 
     return copy

@@ -54,33 +54,40 @@ def posix(paths: list[str]) -> list[str]:
     return [Path(path).as_posix() for path in paths]
 
 
-def test_a_folder_stands_for_every_image_below_it(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_folder_stands_for_every_image_below_it() -> None:
     assert sorted(posix(expand("."))) == ["[d].png", "a.jpg", "deep/b.PNG"]
 
 
-def test_a_pattern_stands_for_what_it_matches(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_pattern_stands_for_what_it_matches() -> None:
     assert posix(expand("*.jpg")) == ["a.jpg"]
     assert posix(expand("**/*.PNG")) == ["deep/b.PNG"]
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file() -> None:
     assert expand("[d].png") == ["[d].png"]
 
 
-def test_a_file_that_is_no_image_or_not_there_gets_an_answer_too(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_file_that_is_no_image_or_not_there_gets_an_answer_too() -> None:
     assert expand("deep/c.txt", "gone.jpg") == ["deep/c.txt", "gone.jpg"]
 
 
-def test_a_dash_stands_for_the_paths_on_standard_input(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_dash_stands_for_the_paths_on_standard_input() -> None:
     assert expand("-", standard_input="a.jpg\n\n with blanks .jpg\r\ngone.jpg") == [
         "a.jpg", " with blanks .jpg", "gone.jpg"
     ]  # fmt: skip
 
 
-def test_an_image_that_is_named_twice_is_answered_once_where_it_came_first(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_an_image_that_is_named_twice_is_answered_once_where_it_came_first() -> None:
     assert expand("gone.jpg", "a.jpg", "*.jpg", "-", standard_input="a.jpg\n") == ["gone.jpg", "a.jpg"]
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -89,7 +96,7 @@ def test_an_image_that_is_named_twice_is_answered_once_where_it_came_first(folde
         pytest.param(["-", "*.gif"], "- *.gif", id="nothing on standard input"),
     ],
 )
-def test_no_image_at_all_is_one_sentence(folder: Path, arguments: list[str], text: str) -> None:
+def test_no_image_at_all_is_one_sentence(arguments: list[str], text: str) -> None:
     Path("empty").mkdir()
     with pytest.raises(DataError) as caught:
         expand_images(iter(arguments), io.StringIO())

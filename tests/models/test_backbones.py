@@ -73,6 +73,7 @@ def test_features_are_counted_by_asking_not_by_believing() -> None:
 
 def test_the_statistics_are_the_models_own() -> None:
     expected = timm.get_pretrained_cfg(NAME)
+    assert expected is not None
     backbone = build_backbone(NAME)
     assert (backbone.mean, backbone.std) == (expected.mean, expected.std)
     assert backbone.interpolation == expected.interpolation

@@ -24,7 +24,9 @@ IDENTITY = {"training table": "abc", "lr": "0.001"}
 def build(seed: int = 0, decay: float = 0.9) -> tuple[nn.Module, AveragedModel | None, torch.optim.AdamW]:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
-    optimiser = torch.optim.AdamW([{"params": model[0].parameters(), "lr": 0.1}, {"params": model[3].parameters()}])
+    optimiser = torch.optim.AdamW(
+        [{"params": part.parameters(), "lr": lr} for part, lr in ((model[0], 0.1), (model[3], 0.01))]
+    )
     return model, build_average(model, decay), optimiser
 
 

@@ -17,10 +17,11 @@ from manylabel.errors import ConfigError
 from manylabel.training.config import TrainConfig, load_config, parse_arguments, parse_budget_seconds
 
 NAMES = [field.name for field in fields(TrainConfig)]
-PROMISED = frozenset(
-    """backbone backbone_args weights allow_partial_weights image_size batch_size epochs budget lr weight_decay freeze
-    head loss sampler augment mix ema precision workers patience monitor goal calibrate seed resume""".split()
-)
+PROMISED = {
+    "backbone", "backbone_args", "weights", "allow_partial_weights", "image_size", "batch_size", "epochs",
+    "budget", "lr", "weight_decay", "freeze", "head", "loss", "sampler", "augment", "mix", "ema", "precision",
+    "workers", "patience", "monitor", "goal", "calibrate", "seed", "resume",
+}  # fmt: skip
 """The settings that programs outside are written against."""
 
 

@@ -132,9 +132,10 @@ def test_a_pass_leaves_the_random_state_alone(dataset: ImageDataset) -> None:
 
 def test_a_dataset_survives_pickling(dataset: ImageDataset) -> None:
     copied = pickle.loads(pickle.dumps(dataset))
-    assert torch.equal(copied[3, 9].pixels_CHW, dataset[3, 9].pixels_CHW)
+    assert torch.equal(copied[3, 9].pixels_CHW, dataset[3, 9].pixels_CHW)  # type: ignore[arg-type]
 
 
+@pytest.mark.scenario  # importing torch once more takes seconds
 def test_workers_that_are_started_afresh_give_the_same_batches(dataset: ImageDataset) -> None:
     """As on macOS and Windows, where a worker is a new process that receives the dataset by pickling."""
     sampler = EpochSampler(len(dataset), 5)

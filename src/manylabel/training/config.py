@@ -189,8 +189,8 @@ def _parse_value(text: str) -> Any:
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "image_size": (8, 4096), "batch_size": (1, 65_536), "epochs": (1, 100_000), "lr": (1e-9, 1e30), "workers": (0, 512),
     "backbone_lr_ratio": (0, 100), "weight_decay": (0, 10), "warmup": (0, 0.9), "clip_norm": (0, 1e6),
-    "dropout": (0, 0.95), "drop_path": (0, 0.95), "label_smoothing": (0, 0.5), "ema": (0, 0.99999), "patience": (0, 100_000),
-    "max_bad_images": (0, 1), "seed": (0, 2**31 - 1),
+    "dropout": (0, 0.95), "drop_path": (0, 0.95), "label_smoothing": (0, 0.5), "ema": (0, 0.99999),
+    "patience": (0, 100_000), "max_bad_images": (0, 1), "seed": (0, 2**31 - 1),
 }  # fmt: skip
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
