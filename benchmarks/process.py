@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import psutil
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MANYLABEL = (sys.executable, "-m", "manylabel")
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,32 +33,34 @@ class Measured:
     output: str
 
 
-def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Measured:
-    """Run a command to its end; its peak is the largest sum over the process and all its children at one moment."""
+def measure(command: Sequence[str], *, with_memory: bool = True) -> Measured:
+    """Run a command to its end; its peak is the largest sum over the process and its children at one moment.
+
+    Asking for memory holds a process up a little: commands of less than a second are timed without.
+    """
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})})
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         peak_bytes = 0
-        while process.poll() is None:
+        while with_memory and process.poll() is None:
             peak_bytes = max(peak_bytes, _count_bytes(process.pid))
             time.sleep(_POLL_SECONDS)
+        process.wait()
         seconds = time.perf_counter() - started
         log.seek(0)
         output = log.read().decode("utf-8", errors="replace")
     return Measured(seconds, peak_bytes / 2**20, process.returncode, output)
 
 
-def measure_median(command: Sequence[str], num_runs: int, num_warm_up: int = 1) -> dict[str, float]:
-    """Run a command several times and return the median, least and largest wall seconds and the largest peak."""
-    for _ in range(num_warm_up):
-        check(measure(command))
-    runs = [check(measure(command)) for _ in range(num_runs)]
-    seconds = [run.seconds for run in runs]
+def measure_median(command: Sequence[str], num_runs: int, num_warm_up: int = 2) -> dict[str, float]:
+    """Run a command several times and return median, least and largest wall seconds, and the warm-up's peak."""
+    peak_mb = max(check(measure(command)).peak_mb for _ in range(num_warm_up))
+    seconds = [check(measure(command, with_memory=False)).seconds for _ in range(num_runs)]
     return {
         "seconds": round(statistics.median(seconds), 3),
         "seconds_min": round(min(seconds), 3),
         "seconds_max": round(max(seconds), 3),
-        "peak_mb": round(max(run.peak_mb for run in runs), 1),
+        "peak_mb": round(peak_mb, 1),
         "num_runs": num_runs,
     }
 
@@ -70,7 +72,9 @@ def check(run: Measured) -> Measured:
     return run
 
 
-def report(name: str, run: Callable[[argparse.Namespace], dict[str, Any]], *arguments: tuple[str, dict[str, Any]]) -> None:
+def report(
+    name: str, run: Callable[[argparse.Namespace], dict[str, Any]], *arguments: tuple[str, dict[str, Any]]
+) -> None:
     """Parse the flags of a benchmark, run it, print its JSON object and keep it if asked."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--save", action="store_true", help="keep the object in benchmarks/results")
@@ -91,10 +95,13 @@ def _count_bytes(pid: int) -> int:
         family = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return 0
-    total = 0
-    for member in family:
-        try:
-            total += member.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+    return sum(map(_count_process_bytes, family))
+
+
+def _count_process_bytes(process: psutil.Process) -> int:
+    """Return the resident bytes; where the system tells, pages that several processes share are divided."""
+    try:
+        memory = process.memory_full_info()
+        return int(getattr(memory, "pss", memory.rss))
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0

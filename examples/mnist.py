@@ -1,4 +1,4 @@
-"""The guide's example made right: MNIST with ten independent labels and a ResNet-18, from loading to one plotted answer.
+"""The guide's example made right: MNIST with ten independent labels, from loading to one plotted answer.
 
     python examples/mnist.py --root PATH      # the four MNIST files, as they are published (.gz or not)
     python examples/mnist.py                  # downloads them, where there is a network
@@ -38,8 +38,10 @@ def place_files(root: Path, raw: Path) -> None:
     raw.mkdir(parents=True, exist_ok=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         packed, plain = root / f"{name}-ubyte.gz", root / f"{name}-ubyte"
-        source = gzip.open(packed) if packed.is_file() else plain.open("rb")
-        with source, (raw / plain.name).open("wb") as target:
+        with (
+            gzip.open(packed) if packed.is_file() else plain.open("rb") as source,
+            (raw / plain.name).open("wb") as target,
+        ):
             shutil.copyfileobj(source, target)
 
 

@@ -81,7 +81,7 @@ _MODULE_OF = {
     "write_demo": "data.demo",
 }
 
-__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604 - the table is the list
+__all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:

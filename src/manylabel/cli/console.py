@@ -17,11 +17,15 @@ def build_results_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=100)
 
 
+def _show_nothing(event: str, facts: Mapping[str, Any]) -> None:
+    """Show no event."""
+
+
 @contextlib.contextmanager
 def show_progress(quiet: bool) -> Iterator[OnEvent]:
     """Give what is told of a run's events: bars and lines on standard error, or nothing."""
     if quiet:
-        yield lambda event, facts: None
+        yield _show_nothing
         return
     from manylabel.runs.progress import TerminalProgress
 

@@ -42,7 +42,7 @@ def run_demo(out: Path, quiet: bool) -> int:
             {"message": f"Handwritten digits, several on an image, go to {out / 'data'}; the run to {out / 'run'}."},
         )
         tell("stage", {"name": "Drawing images"})
-        table = write_demo(out / "data", on_progress=lambda done, total: tell("progress", {"total": total}))
+        table = write_demo(out / "data", on_progress=lambda _, total: tell("progress", {"total": total}))
         parts = load_annotations(table).parts()
         run = train(parts["train"], parts["val"], DEMO_CONFIG, out=out / "run", test=parts["test"], on_event=tell)
     print_run(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as signatures
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -53,6 +54,19 @@ LabelColumn = Annotated[
     str | None, typer.Option("--label-column", metavar="NAME", help="The column that lists the labels.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+RunOut = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="RUN", help="The folder of the run; it may not hold another one.", show_default=False
+    ),
+]
+ValData = Annotated[
+    str | None, typer.Option("--val", metavar="DATA", help="Images that choose the epoch and the thresholds.")
+]
+TestData = Annotated[str | None, typer.Option("--test", metavar="DATA", help="Images to judge on at the end.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML or JSON; flags win over it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -204,32 +218,33 @@ def _build_train_command() -> Callable[..., None]:
             run_train(settings={key: value for key, value in settings.items() if value is not None}, **given)
         )
 
+    required = signatures.Parameter.empty
     own: dict[str, tuple[Any, Any]] = {
-        "data": (Data, signatures.Parameter.empty),
-        "out": (Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder of the run; it may not hold another one.", show_default=False)], signatures.Parameter.empty),
+        "data": (Data, required),
+        "out": (RunOut, required),
         "images": (Images, None),
-        "val": (Annotated[str | None, typer.Option("--val", metavar="DATA", help="Images that choose the epoch and the thresholds.")], None),
-        "test": (Annotated[str | None, typer.Option("--test", metavar="DATA", help="Images to judge on at the end.")], None),
-        "config_file": (Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML or JSON; flags win over it.")], None),
+        "val": (ValData, None),
+        "test": (TestData, None),
+        "config_file": (ConfigFile, None),
         "layout": (Layout, None),
         "image_column": (ImageColumn, None),
         "label_column": (LabelColumn, None),
         "quiet": (Quiet, False),
-    }  # fmt: skip
+    }
     parameters = [
         signatures.Parameter(name, signatures.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in own.items()
     ]
-    parameters += [_build_flag(field) for field in fields(TrainConfig)]
+    kinds = get_type_hints(TrainConfig)
+    parameters += [_build_flag(field, kinds[field.name]) for field in fields(TrainConfig)]
     train.__signature__ = signatures.Signature(parameters)  # type: ignore[attr-defined]
     train.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     train.__doc__ = "Train a model on DATA, choose its thresholds, judge it and write everything to --out."
     return train
 
 
-def _build_flag(field: Any) -> signatures.Parameter:
+def _build_flag(field: Any, kind: Any) -> signatures.Parameter:
     """Return the flag of one setting; not giving it is None, so that a file of settings can fill it."""
-    kind = get_type_hints(TrainConfig)[field.name]
     default = field.default if field.default is not MISSING else ""
     shown = f" [default: {default}]" if kind is not bool and default != "" else ""
     flag = "--" + field.name.replace("_", "-")
@@ -246,6 +261,9 @@ app.command("train")(_build_train_command())
 
 def run() -> None:
     """Run a command: a message and exit code 2 for what a user can put right, a traceback for our own bugs only."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows a question mark
     try:
         app()
     except ManylabelError as error:

@@ -1,1 +1,1 @@
-"""From whatever people have to indexed images: tables and folders in, one `Annotations` out; pixels decoded in one place."""
+"""From whatever people have to indexed images: tables and folders in, `Annotations` out; one decoder of pixels."""

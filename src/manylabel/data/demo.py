@@ -25,7 +25,7 @@ DEMO_LABELS = tuple("0123456789")
 PART_SHARES = MappingProxyType({"train": 0.7, "val": 0.15, "test": 0.15})
 """Which share of the scans of every digit each part of the data is composed from."""
 
-NUM_IMAGES = MappingProxyType({"train": 6000, "val": 2000, "test": 2000})
+NUM_IMAGES = MappingProxyType({"train": 4000, "val": 1000, "test": 1000})
 """How many images each part has unless told otherwise."""
 
 CANVAS_PX = 48

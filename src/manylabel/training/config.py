@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -104,6 +103,8 @@ def load_config(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(build_message(file, "there is no such file of settings", do="Check --config"))
+    import tomllib  # every command builds the flags of train, few read a file of settings
+
     try:
         text = file.read_text("utf-8-sig")
         values = json.loads(text) if file.suffix.lower() == ".json" else tomllib.loads(text)
