@@ -92,7 +92,9 @@ def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> 
     taken = [own.name for own in folder._own if own.exists()]
     if resume and not folder.last_checkpoint.exists():
         raise RunError(build_message(path, "there is no run to go on with", do="Start one without --resume"))
-    if taken and not resume:
+    # A run that failed before its first checkpoint left its settings and its table: nothing that could be lost.
+    is_abandoned = taken == [folder.config.name, folder.data.name]
+    if taken and not resume and not is_abandoned:
         raise RunError(
             build_message(
                 path,

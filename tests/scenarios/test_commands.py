@@ -1,0 +1,185 @@
+"""The commands from end to end, as a person types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from manylabel.data.demo import write_demo
+
+pytestmark = pytest.mark.scenario
+
+TRAIN_FLAGS = (
+    "--backbone", "test_resnet", "--weights", "none", "--image-size", "32", "--epochs", "2", "--augment", "none",
+    "--workers", "0", "--precision", "fp32", "--lr", "0.005", "--batch-size", "16",
+)  # fmt: skip
+
+
+RUN_FILES = (
+    "config.json", "history.jsonl", "metrics.json", "report.html", "predictions/val.parquet", "predictions/test.parquet",
+    "checkpoints/last.safetensors", "checkpoints/best.safetensors", "bundle/manifest.json", "bundle/model.safetensors",
+    "bundle/model.onnx", "bundle/README.md",
+)  # fmt: skip
+
+
+def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command the way a shell does, 80 columns wide."""
+    return subprocess.run(
+        [sys.executable, "-m", "manylabel", *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 160 composed digits, without parts, and one broken image in a hundred and sixty-one."""
+    folder = tmp_path_factory.mktemp("data")
+    table = write_demo(folder, num_images={"train": 160})
+    rows = list(csv.reader(table.open(encoding="utf-8")))
+    (folder / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["image", "labels"], *(row[:2] for row in rows[1:]), ["images/broken.png", "3"]])
+    return table
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over train, val and test, made by split and train."""
+    folder = tmp_path_factory.mktemp("run")
+    split = call("split", data, folder / "split.csv", "--images", data.parent)
+    assert split.returncode == 0, split.stderr
+    trained = call("train", folder / "split.csv", "--images", data.parent, "--out", folder / "run", *TRAIN_FLAGS)
+    assert trained.returncode == 0, trained.stderr
+    assert "report.html" in trained.stdout
+    assert all(len(line) <= 80 or "/" in line for line in trained.stdout.splitlines())
+    return folder / "run"
+
+
+def test_every_promised_file_of_a_run_exists_and_is_true(run: Path) -> None:
+    for name in RUN_FILES:
+        assert (run / name).stat().st_size > 0, name
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    test = pq.read_table(run / "predictions" / "test.parquet").to_pydict()
+    probs = np.stack([test[f"probability:{digit}"] for digit in range(10)], axis=1)
+    truth = np.stack([test[f"truth:{digit}"] for digit in range(10)], axis=1).astype(bool)
+    thresholds = json.loads((run / "bundle" / "manifest.json").read_text("utf-8"))["policy"]["thresholds"]
+    decided = probs >= np.array([thresholds[str(digit)] for digit in range(10)])
+    assert metrics["test"]["num_images"] == len(truth)
+    assert metrics["test"]["metrics"]["hamming_loss"]["value"] == pytest.approx((decided != truth).mean(), abs=1e-12)
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
+    assert [row["epoch"] for row in history] == [0, 1]
+    assert json.loads((run / "config.json").read_text("utf-8"))["config"]["image_size"] == 32
+
+
+def test_the_answer_is_the_same_from_the_command_python_and_onnxruntime_alone(run: Path, data: Path) -> None:
+    import manylabel as ml
+
+    folder = data.parent / "images"
+    told = call("predict", run, folder, "--out", run.parent / "answers.csv")
+    assert told.returncode == 1, "one image is broken"
+    assert "1 of 161 images cannot be used." in told.stderr
+    answers = {row["image"]: row for row in csv.DictReader((run.parent / "answers.csv").open(encoding="utf-8"))}
+    assert len(answers) == 161
+    manifest = json.loads((run / "bundle" / "manifest.json").read_text("utf-8"))
+    prepare = manifest["preprocess"]
+    session = onnxruntime.InferenceSession(str(run / "bundle" / "model.onnx"))
+    model = ml.load(run)
+    for image, row in answers.items():
+        if row["error"]:
+            assert image.endswith("broken.png")
+            continue
+        labels = set(filter(None, row["labels"].split("|")))
+        assert labels == set(model.predict(image).labels or ())
+        small = (
+            Image.open(image)
+            .convert("RGB")
+            .resize((prepare["width_px"], prepare["height_px"]), Image.Resampling.BICUBIC)
+        )
+        pixels = (np.asarray(small, np.float32) / 255 - np.float32(prepare["mean"])) / np.float32(prepare["std"])
+        (probs,) = session.run(None, {"images": pixels.transpose(2, 0, 1)[None].astype(np.float32)})
+        thresholds = [manifest["policy"]["thresholds"][label] for label in manifest["labels"]]
+        given = {label for label, p, t in zip(manifest["labels"], probs[0], thresholds, strict=True) if p >= t}
+        assert labels == given
+
+
+def test_evaluate_repeats_the_figures_of_the_run(run: Path, data: Path) -> None:
+    told = call("evaluate", run, run.parent / "split.csv", "--images", data.parent, "--json", "--quiet")
+    given = json.loads(told.stdout)["test"]["metrics"]
+    kept = json.loads((run / "metrics.json").read_text("utf-8"))["test"]["metrics"]
+    assert given == kept
+
+
+def test_a_second_run_never_touches_the_first(run: Path, data: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    told = call("train", data, "--out", run, *TRAIN_FLAGS)
+    assert told.returncode == 2
+    assert "the folder holds another run" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process of a group")
+def test_ctrl_c_leaves_a_usable_run_and_resume_finishes_it(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = [*TRAIN_FLAGS[:7], "60", *TRAIN_FLAGS[8:]]
+    command = [sys.executable, "-m", "manylabel", "train", str(data), "--out", str(out), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "history.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "--resume goes on" in output
+    image = next((data.parent / "images").glob("train-*.png"))
+    assert call("predict", out, image).returncode == 0
+    done = len((out / "history.jsonl").read_text("utf-8").splitlines())
+    assert 0 < done < 60
+
+
+MISTAKES = [
+    pytest.param(["inspect", "nothing.csv"], "there is no such table", id="no table"),
+    pytest.param(["inspect", "empty.csv"], "the table is empty", id="empty table"),
+    pytest.param(["inspect", "labels.csv", "--label-column", "lables"], "did you mean 'labels'?", id="misspelt column"),
+    pytest.param(["inspect", "absent.csv"], "no image has any", id="all labels absent"),
+    pytest.param(["inspect", "lost.csv"], "--images", id="no image is where the table says"),
+    pytest.param(["train", "labels.csv", "--out", "run", "--backbone", "resnet81"], "did you mean", id="backbone"),
+    pytest.param(["train", "labels.csv", "--out", "run", "--loss", "bec"], "did you mean 'bce'?", id="loss"),
+    pytest.param(["train", "labels.csv", "--out", "run", "--lr", "-1"], "lr: out of range, got -1.0", id="range"),
+    pytest.param(["train", "one.csv", "--out", "run"], "cannot be divided into 3 parts", id="one image in all"),
+    pytest.param(["predict", "nowhere", "a.png"], "there is no such model", id="no model"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES)
+def test_a_mistake_gets_one_sentence_and_exit_code_2(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "b.png")
+    tables = {
+        "labels.csv": "image,labels\na.png,x\nb.png,y\n" , "empty.csv": "",
+        "absent.csv": "image,x,y\na.png,0,0\nb.png,0,0\n",
+        "lost.csv": "image,labels\nc.png,x\nd.png,y\n", "one.csv": "image,labels\na.png,x\n",
+    }  # fmt: skip
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    told = call(*arguments, cwd=tmp_path)
+    assert told.returncode == 2, told.stdout + told.stderr
+    assert sentence in told.stderr
+    assert "Traceback" not in told.stderr
+    assert not (tmp_path / "run").exists()
