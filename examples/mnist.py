@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="MNIST with ten independent labels.")
     parser.add_argument("--root", type=Path, help="a folder with the four MNIST files; without it they are downloaded")
     parser.add_argument("--out", type=Path, default=Path("mnist-run"), help="the folder of the run")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--limit", type=int, help="use only so many training and test images, for a quick look")
     options = parser.parse_args()
 
@@ -61,7 +61,7 @@ def main() -> None:
 
     # Train. Every digit is a question of its own; a digit is never mirrored, so there are no flips.
     config = ml.TrainConfig(
-        backbone="resnet18", weights="none", image_size=28, batch_size=64, epochs=options.epochs, lr=2e-3,
+        backbone="resnet18", weights="none", image_size=28, batch_size=64, epochs=options.epochs, lr=3e-3,
         augment="none,rotation_degrees=8",
     )  # fmt: skip
     run = ml.train(parts["train"], parts["val"], config, out=options.out / "run")

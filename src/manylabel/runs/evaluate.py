@@ -19,7 +19,7 @@ from manylabel.evaluation.report.html import save_html
 from manylabel.evaluation.report.metrics import save_metrics
 from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.predictions import Predictions
-from manylabel.runs.folder import RunFolder
+from manylabel.runs.folder import RunFolder, open_run_folder
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
 
@@ -40,15 +40,17 @@ def evaluate(
         annotations: images with their truth; labels are matched by name, and one that the table lacks is unknown
             there (or absent, if the table lists all labels of an image).
         name: what the report calls the part.
-        out: a folder for predictions, metrics, report and pictures; None writes nothing.
+        out: a folder for predictions, metrics, report and pictures, which holds no other; None writes nothing.
         unknown_labels: what to do with labels that the model does not have: `stop` or `drop`.
 
     Raises:
         DataError: a label that the model does not have, or no image that can be used.
+        RunError: `out` holds a run or another evaluation.
     """
     predictor = (
         model if isinstance(model, Predictor) else Predictor(model) if isinstance(model, Bundle) else load(model)
     )
+    folder = None if out is None else open_run_folder(Path(out))
     tell = on_event if on_event is not None else _tell_nobody
     aligned = annotations.align(predictor.label_space, unknown_labels)
     tell("stage", {"name": f"Predicting {name}", "total": len(aligned)})
@@ -58,8 +60,7 @@ def evaluate(
             build_message(annotations.name, "none of its images can be used", do="Check them with 'manylabel inspect'")
         )
     report = judge(predictions, predictor.policy, predictor.bundle.manifest.provenance, name, skipped)
-    if out is not None:
-        folder = RunFolder(Path(out))
+    if folder is not None:
         predictions.save(folder.predictions(name))
         save_reports(folder, {name: report}, title=f"Evaluation of {name}")
     return report
