@@ -28,7 +28,8 @@ TRAIN_FLAGS = (
 
 
 RUN_FILES = (
-    "config.json", "history.jsonl", "metrics.json", "report.html", "predictions/val.parquet", "predictions/test.parquet",
+    "config.json", "history.jsonl", "metrics.json", "report.html", "predictions/val.parquet",
+    "predictions/test.parquet",
     "checkpoints/last.safetensors", "checkpoints/best.safetensors", "bundle/manifest.json", "bundle/model.safetensors",
     "bundle/model.onnx", "bundle/README.md",
 )  # fmt: skip
@@ -125,6 +126,59 @@ def test_evaluate_repeats_the_figures_of_the_run(run: Path, data: Path) -> None:
     assert given == kept
 
 
+def test_only_the_part_that_was_asked_for_is_judged(run: Path, data: Path) -> None:
+    table = run.parent / "split.csv"
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    for part in ("val", "all"):
+        told = call("evaluate", run, table, "--images", data.parent, "--part", part, "--json", "--quiet")
+        wanted = sum(part in ("all", row["part"]) and "broken" not in row["image"] for row in rows)
+        assert json.loads(told.stdout)[part]["num_images"] == wanted
+    without_test = run.parent / "without_test.csv"
+    without_test.write_text(table.read_text("utf-8").replace(",test\n", ",val\n"), "utf-8")
+    told = call("evaluate", run, without_test, "--images", data.parent)
+    assert told.returncode == 2
+    assert "there is no part 'test'" in told.stderr
+
+
+def test_evaluate_never_writes_over_a_run(run: Path, data: Path) -> None:
+    before = (run / "metrics.json").read_bytes()
+    told = call("evaluate", run, run.parent / "split.csv", "--images", data.parent, "--out", run)
+    assert told.returncode == 2
+    assert "the folder holds another run" in told.stderr
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_labels_that_the_model_lacks_stop_or_are_dropped(run: Path, data: Path) -> None:
+    table = run.parent / "renamed.csv"
+    image = next((data.parent / "images").glob("train-*.png"))
+    table.write_text(f"image,labels\n{image.name},3|dgo\n", "utf-8")
+    stopped = call("evaluate", run, table, "--images", image.parent)
+    assert stopped.returncode == 2
+    assert "unknown label 'dgo'" in stopped.stderr
+    dropped = call("evaluate", run, table, "--images", image.parent, "--unknown-labels", "drop")
+    assert dropped.returncode == 0, dropped.stderr
+
+
+def test_a_picture_of_an_unusable_image_keeps_the_answers(run: Path, data: Path, tmp_path: Path) -> None:
+    image = next((data.parent / "images").glob("train-*.png"))
+    broken = data.parent / "images" / "broken.png"
+    told = call("predict", run, broken, image, "--picture", tmp_path / "p.png", "--out", tmp_path / "a.jsonl")
+    assert told.returncode == 1
+    assert f"No picture: {broken} cannot be used." in told.stderr
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
+    assert [line["labels"] is None for line in lines] == [True, False]
+    assert call("predict", run, image, "--picture", tmp_path / "p.png").returncode == 0
+    assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_a_folder_of_the_user_s_own_is_not_taken_for_an_abandoned_run(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"epochs": 1}', "utf-8")
+    (tmp_path / "data.csv").write_text("mine", "utf-8")
+    told = call("train", data, "--out", tmp_path, *TRAIN_FLAGS)
+    assert told.returncode == 2
+    assert (tmp_path / "data.csv").read_text("utf-8") == "mine"
+
+
 def test_a_second_run_never_touches_the_first(run: Path, data: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     told = call("train", data, "--out", run, *TRAIN_FLAGS)
@@ -151,6 +205,10 @@ def test_ctrl_c_leaves_a_usable_run_and_resume_finishes_it(data: Path, tmp_path:
     assert call("predict", out, image).returncode == 0
     done = len((out / "history.jsonl").read_text("utf-8").splitlines())
     assert 0 < done < 60
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, encoding="utf-8", check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on in epoch" in resumed.stderr
+    assert len((out / "history.jsonl").read_text("utf-8").splitlines()) == 60
 
 
 MISTAKES = [

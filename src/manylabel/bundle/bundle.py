@@ -55,6 +55,9 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not isinstance(values, dict):
         raise BundleError(build_message(manifest_path, "not a manifest", do="Export the model again"))
     bundle = Bundle(folder, Manifest.from_dict(values, str(manifest_path)))
+    missing = [name for name in bundle.manifest.files if not (folder / name).is_file()]
+    if missing:
+        raise BundleError(build_message(folder / missing[0], "the file is missing", do="Copy the whole bundle folder"))
     check_file(bundle, ONNX_NAME)
     return bundle
 

@@ -83,8 +83,21 @@ def save_bundle(
     return Bundle(folder, filled), parity
 
 
+def move_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Put a complete bundle in the place of an older one, which comes back if that fails.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        _replace_folder(folder, bundle.folder)
+    except OSError as error:
+        raise RunError(describe_write_error(folder, 0, error)) from error
+    return Bundle(folder, bundle.manifest)
+
+
 def _replace_folder(folder: Path, partial: Path) -> None:
-    """Put a complete folder in the place of an older one, which comes back if that fails."""
+    """Move a folder to the place of an older one, which comes back if that fails."""
     older = folder.with_name(folder.name + ".older")
     shutil.rmtree(older, ignore_errors=True)
     if folder.exists():

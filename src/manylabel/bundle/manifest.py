@@ -43,7 +43,11 @@ class Manifest:
         return hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what stands in `manifest.json`."""
+        """Return what stands in `manifest.json`; `checksum` is over all the rest."""
+        values = self._describe()
+        return {**values, "checksum": _checksum(values)}
+
+    def _describe(self) -> dict[str, Any]:
         return {
             "schema_version": SCHEMA_VERSION,
             "digest": self.digest,
@@ -92,14 +96,15 @@ class Manifest:
             raise BundleError(
                 build_message(where, f"the manifest is damaged ({str(error).rstrip('.')})", do="Export the model again")
             ) from error
-        if values.get("digest") != manifest.digest:
-            raise BundleError(
-                build_message(
-                    where,
-                    "the manifest was changed after it was written",
-                    got=values.get("digest"),
-                    expected=manifest.digest,
-                    do="Export the model again",
+        checksum = _checksum({key: value for key, value in values.items() if key != "checksum"})
+        for key, computed in (("digest", manifest.digest), ("checksum", checksum)):
+            if values.get(key) != computed:
+                problem = f"the manifest was changed after it was written: its {key} does not fit"
+                raise BundleError(
+                    build_message(where, problem, got=values.get(key), expected=computed, do="Export the model again")
                 )
-            )
         return manifest
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

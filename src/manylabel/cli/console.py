@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console
 
-OnEvent = Callable[[str, Mapping[str, Any]], None]
+from manylabel.training.events import OnEvent, tell_nobody
 
 
 def build_results_console() -> Console:
@@ -17,15 +16,11 @@ def build_results_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=100)
 
 
-def _show_nothing(event: str, facts: Mapping[str, Any]) -> None:
-    """Show no event."""
-
-
 @contextlib.contextmanager
 def show_progress(quiet: bool) -> Iterator[OnEvent]:
     """Give what is told of a run's events: bars and lines on standard error, or nothing."""
     if quiet:
-        yield _show_nothing
+        yield tell_nobody
         return
     from manylabel.runs.progress import TerminalProgress
 

@@ -35,19 +35,20 @@ def run_evaluate(
         raise ConfigError(build_message("--unknown-labels", problem, expected=join_names(UNKNOWN_LABELS)))
     annotations = Reading(images, layout, image_column, label_column).load(data)
     parts = annotations.parts()
-    name = part if part is not None else "test" if "test" in parts else ALL_PARTS
-    if name != ALL_PARTS:
-        if name not in parts:
-            known = join_names([*parts, ALL_PARTS])
-            raise DataError(
-                build_message(data, f"there is no part {name!r}{suggest_name(name, parts)}", expected=known)
-            )
+    name = part if part is not None else "test"
+    if name in parts:
         annotations = parts[name]
+    elif name != ALL_PARTS and (parts or part is not None):
+        problem = f"there is no part {name!r}{suggest_name(name, parts)}"
+        known = join_names([*parts, ALL_PARTS])
+        raise DataError(build_message(data, problem, expected=known, do="Name the part with --part"))
     with show_progress(quiet or json) as tell:
+        if name == ALL_PARTS and {"train", "val"} & parts.keys():
+            tell("note", {"message": "Warning: images that the model was trained or tuned on are judged too."})
         report = evaluate(
             model,
             annotations,
-            name=name if name != ALL_PARTS else "test",
+            name=name,
             out=out,
             unknown_labels=unknown_labels,
             on_event=tell,

@@ -27,8 +27,6 @@ def run_predict(
         raise ConfigError(build_message("--out", f"unknown kind of file {out.name!r}", expected=", ".join(WRITERS)))
     paths = expand_images(images, sys.stdin)
     predictor = load(model)
-    if picture is not None:
-        _draw(predictor, paths[0], picture)
     if out is None:
         num_failed = 0
         for prediction in predictor.predict_many(paths, top_k=top_k):
@@ -36,6 +34,8 @@ def run_predict(
             print(_to_json(prediction, all_probabilities) if json else _to_line(prediction, all_probabilities))
     else:
         num_failed = _write(predictor, paths, out, top_k, all_probabilities, quiet)
+    if picture is not None:
+        _draw(predictor, paths[0], picture, top_k)
     if num_failed and not quiet:
         print(f"{num_failed} of {len(paths)} images cannot be used.", file=sys.stderr)
     return 1 if num_failed else 0
@@ -78,7 +78,12 @@ def _to_line(prediction: Prediction, all_probabilities: bool) -> str:
     return f"{prediction.image}: {', '.join(shown) if shown else '(none)'}"
 
 
-def _draw(predictor: Predictor, path: str, picture: Path) -> None:
+def _draw(predictor: Predictor, path: str, picture: Path, top_k: int | None) -> None:
+    """Draw one answer; an image that cannot be used has been answered for already, so it is only mentioned."""
     from manylabel.inference.picture import draw_prediction
 
-    draw_prediction(predictor.predict(path), path, picture)
+    prediction = predictor.predict(path, top_k=top_k)
+    if prediction.labels is None:
+        print(f"No picture: {path} cannot be used.", file=sys.stderr)
+    else:
+        draw_prediction(prediction, path, picture)

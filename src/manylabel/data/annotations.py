@@ -75,9 +75,11 @@ class Annotations:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that identify ids, labels and every cell, not the pixels."""
-        digest = hashlib.sha256("\n".join(self.images).encode())
+        order = sorted(range(len(self)), key=lambda row: self.records[row].id)
+        images = "\n".join(self.records[row].id for row in order)
+        digest = hashlib.sha256(images.encode())
         digest.update(self.label_space.digest.encode())
-        digest.update(self.targets.digest.encode())
+        digest.update(self.targets.select(order).digest.encode())
         return digest.hexdigest()[:16]
 
     def labels_of(self, row: int) -> list[str]:

@@ -37,7 +37,7 @@ def find_label_findings(annotations: Annotations) -> Iterator[Finding]:
         message = f"Labels that fewer than {FEW_POSITIVES} images have: {shown}."
         yield Finding("warning", "rare-label", message, rare, "Add images with them")
     is_bare_N = (targets.num_present_N == 0) & (targets.num_known_N == len(names))
-    bare = tuple(annotations.images[row] for row in is_bare_N.nonzero()[0])
+    bare = tuple(annotations.records[row].id for row in is_bare_N.nonzero()[0])
     if bare:
         message = f"Images without any label: {len(bare):,}. The empty set is an answer, if it is meant."
         yield Finding("note", "image-without-label", message, bare)

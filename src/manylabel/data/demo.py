@@ -7,6 +7,7 @@ UCI Machine Learning Repository, 1998 (CC BY 4.0), as scikit-learn ships them.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from manylabel.errors import ConfigError, DataError, ManylabelError, build_message, join_names, suggest_name
+from manylabel.errors import ConfigError, DataError, ManylabelError, RunError, build_message, join_names, suggest_name
+from manylabel.files import describe_write_error, write_text_atomically
 
 DEMO_LABELS = tuple("0123456789")
 """The ten labels: a digit is present when it is written at least once in the image."""
@@ -101,7 +103,7 @@ def write_demo(
     scans_S, digits_S = load_scans()
     images = Path(folder) / "images"
     check_room(images, {name for names in names_by_part.values() for name in names})
-    images.mkdir(parents=True, exist_ok=True)
+    make_folder(images)
     rows_by_part = divide_scans(digits_S, seed)
     table: list[tuple[str, str, str]] = []
     total = sum(len(names) for names in names_by_part.values())
@@ -109,7 +111,7 @@ def write_demo(
         for number, name in enumerate(names_by_part.get(part, [])):
             rng = np.random.Generator(np.random.PCG64([seed, key + 1, number]))
             rows = choose_scans(rows_by_part[part], rng)
-            compose_image(scans_S[rows], rng).save(images / name, compress_level=1)
+            save_image(compose_image(scans_S[rows], rng), images / name)
             labels = sorted({DEMO_LABELS[digit] for digit in digits_S[rows]})
             table.append((f"images/{name}", "|".join(labels), part))
             if on_progress is not None:
@@ -305,11 +307,34 @@ def check_room(images: Path, names: set[str]) -> None:
 
 
 def write_table(path: Path, table: list[tuple[str, str, str]]) -> Path:
-    """Write the table beside its place and move it there, so that it is whole or absent."""
-    unfinished = path.with_name(path.name + ".partial")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image", "labels", "part"))
-        writer.writerows(table)
-    unfinished.replace(path)
+    """Write the table, whole or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", "labels", "part"))
+    writer.writerows(table)
+    write_text_atomically(path, text.getvalue())
     return path
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write one image as PNG.
+
+    Raises:
+        RunError: the disk is full or the place cannot be written.
+    """
+    try:
+        image.save(path, compress_level=1)
+    except OSError as error:
+        raise RunError(describe_write_error(path, image.width * image.height * 3, error)) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and what is above it.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(describe_write_error(folder, 0, error)) from error

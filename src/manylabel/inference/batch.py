@@ -26,7 +26,8 @@ def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]
     """Return the path of every image that the arguments stand for, each once, in order.
 
     A folder stands for every file below it with an image extension, a pattern for what it matches, `-` for the paths
-    on standard input, one per line; anything else is a path, even if nothing is there: it gets an answer too.
+    on standard input, one per line; anything else is a path, even if nothing is there: it gets an answer too, and so
+    does a pattern that matches nothing.
 
     Raises:
         DataError: the arguments stand for no image at all.
@@ -40,7 +41,8 @@ def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]
         elif os.path.lexists(argument) or not glob.has_magic(argument):
             found = [argument]
         else:
-            found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the pattern's own spelling
+            matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the pattern's own spelling
+            found = matches if matches else [argument]
         paths.update(dict.fromkeys(found))
     if not paths:
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from manylabel.evaluation.report.metrics import save_metrics
 from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.predictions import Predictions
 from manylabel.runs.folder import RunFolder, open_run_folder
-
-OnEvent = Callable[[str, Mapping[str, Any]], None]
+from manylabel.training.events import OnEvent, tell_nobody
 
 
 def evaluate(
@@ -51,7 +50,7 @@ def evaluate(
         model if isinstance(model, Predictor) else Predictor(model) if isinstance(model, Bundle) else load(model)
     )
     folder = None if out is None else open_run_folder(Path(out))
-    tell = on_event if on_event is not None else _tell_nobody
+    tell = on_event if on_event is not None else tell_nobody
     aligned = annotations.align(predictor.label_space, unknown_labels)
     tell("stage", {"name": f"Predicting {name}", "total": len(aligned)})
     predictions, skipped = collect_predictions(predictor, aligned, lambda: tell("progress", {}))
@@ -64,10 +63,6 @@ def evaluate(
         predictions.save(folder.predictions(name))
         save_reports(folder, {name: report}, title=f"Evaluation of {name}")
     return report
-
-
-def _tell_nobody(event: str, facts: Mapping[str, Any]) -> None:
-    """Do nothing: the default of `on_event`."""
 
 
 def judge(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from manylabel.data.formats.delimited import label_names_path
 from manylabel.errors import RunError, build_message, join_names
 from manylabel.files import describe_write_error
 
@@ -66,6 +68,20 @@ class RunFolder:
         """The model."""
         return self.path / "bundle"
 
+    @property
+    def unfinished_bundle(self) -> Path:
+        """Where the model stands until its thresholds are chosen."""
+        return self.path / "bundle.unfinished"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the settings here were written by a run, and not by a person for something else."""
+        try:
+            facts = json.loads(self.config.read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(facts, dict) and {"config", "resolved", "versions"} <= facts.keys()
+
     def predictions(self, part: str) -> Path:
         """The probabilities and the truth of a part."""
         return self.path / "predictions" / f"{part}.parquet"
@@ -73,7 +89,8 @@ class RunFolder:
     @property
     def _own(self) -> tuple[Path, ...]:
         files = (self.config, self.data, self.history, self.metrics, self.report)
-        return (*files, self.checkpoints, self.pictures, self.bundle, self.path / "predictions")
+        folders = (self.checkpoints, self.pictures, self.bundle, self.path / "predictions")
+        return (*files, label_names_path(self.data), *folders)
 
 
 def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> RunFolder:
@@ -92,8 +109,8 @@ def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> 
     taken = [own.name for own in folder._own if own.exists()]
     if resume and not folder.last_checkpoint.exists():
         raise RunError(build_message(path, "there is no run to go on with", do="Start one without --resume"))
-    # A run that failed before its first checkpoint left its settings and its table: nothing that could be lost.
-    is_abandoned = taken == [folder.config.name, folder.data.name]
+    # A run that failed before its first checkpoint left nothing that anybody could go on with or use.
+    is_abandoned = folder.is_run and not folder.last_checkpoint.exists() and not folder.bundle.exists()
     if taken and not resume and not is_abandoned:
         raise RunError(
             build_message(

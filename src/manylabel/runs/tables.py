@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.checks import find_findings
 from manylabel.data.formats.assemble import check_some_present
 from manylabel.data.splits import split
 from manylabel.errors import DataError, build_message, join_names
-from manylabel.training.loop import OnEvent
+from manylabel.training.events import OnEvent
 
 _AUTOMATIC_VAL_SHARE = 0.15
 
@@ -68,11 +69,10 @@ def prepare_tables(
 
 
 def _tell_findings(tables: Tables, tell: OnEvent) -> None:
-    in_train = set(tables.train.images)
-    for name, table in tables.by_part.items():
-        overlap = sorted(in_train & set(table.images)) if name != "train" else []
+    for (first, table), (second, other) in combinations(tables.by_part.items(), 2):
+        overlap = sorted(set(table.images) & set(other.images))
         if overlap:
-            message = f"Warning: {len(overlap)} images stand in train and in {name}: {join_names(overlap)}."
+            message = f"Warning: {len(overlap)} images stand in {first} and in {second}: {join_names(overlap)}."
             tell("note", {"message": message})
     for finding in find_findings(tables.train):
         if finding.severity != "note":

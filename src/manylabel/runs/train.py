@@ -16,7 +16,7 @@ import numpy.typing as npt
 from manylabel import __version__
 from manylabel.augment.presets import parse_augment
 from manylabel.bundle.bundle import Bundle
-from manylabel.bundle.export import save_bundle, save_policy
+from manylabel.bundle.export import move_bundle, save_bundle, save_policy
 from manylabel.bundle.manifest import Manifest
 from manylabel.data.annotations import Annotations
 from manylabel.data.formats.delimited import save_delimited
@@ -25,7 +25,7 @@ from manylabel.data.preprocess import Preprocess
 from manylabel.decisions import GOALS
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
-from manylabel.errors import ConfigError, DataError, build_message, join_names, join_problems, suggest_name
+from manylabel.errors import ConfigError, DataError, RunError, build_message, join_names, join_problems, suggest_name
 from manylabel.evaluation.evaluate import Report
 from manylabel.files import write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
@@ -41,7 +41,8 @@ from manylabel.runs.signals import stop_on_signal
 from manylabel.runs.tables import Tables, prepare_tables
 from manylabel.training.checkpoints import Progress, load_checkpoint, restore_best
 from manylabel.training.config import TrainConfig
-from manylabel.training.loop import OnEvent, run_loop
+from manylabel.training.events import OnEvent
+from manylabel.training.loop import run_loop
 from manylabel.training.setup import Network, Setup, build_network, build_setup
 
 _PARITY_IMAGES = 16
@@ -116,9 +117,8 @@ def _train(
     setup = build_setup(
         config, network, tables.train, tables.val, folder.checkpoints, tell, loss=loss, resolved=resolved
     )
-    if resolved is None:
-        save_delimited(tables.merge(), folder.data)
-        _save_config(folder, setup, tables, network)
+    save_delimited(tables.merge(), folder.data)
+    _save_config(folder, setup, tables, network, resolved)
     progress, status, exit_code = _run_or_go_on(setup, folder, tell, is_resumed=config.resume)
     if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
         tell("note", {"message": "No epoch has ended: the model is that of the last step."})
@@ -193,13 +193,16 @@ def _finish(
     config = setup.parts.config
     tell("stage", {"name": "Exporting and checking the model"})
     manifest = _build_manifest(config, network, tables, progress)
-    bundle, parity = save_bundle(folder.bundle, network.classifier.cpu(), manifest, images_BCHW)
+    # Beside its place until it has its thresholds: a run that is left in between keeps the model that it had.
+    bundle, parity = save_bundle(folder.unfinished_bundle, network.classifier.cpu(), manifest, images_BCHW)
     message = f"Model: {folder.bundle}, ONNX within {parity.max_difference:.1g} of torch on {parity.num_images} images."
     tell("note", {"message": message})
     answers = {"val": _predict_part(bundle, "val", tables.val, tell)}
-    bundle = save_policy(bundle, choose_policy(answers["val"][0], config.goal))
+    bundle = move_bundle(save_policy(bundle, choose_policy(answers["val"][0], config.goal)), folder.bundle)
     if tables.test is not None:
         answers["test"] = _predict_part(bundle, "test", tables.test, tell)
+    else:
+        folder.predictions("test").unlink(missing_ok=True)  # of an earlier end of this run, with a test table
     tell("stage", {"name": "Judging"})
     reports = {}
     for name, (predictions, unusable) in answers.items():
@@ -265,7 +268,10 @@ def _build_manifest(config: TrainConfig, network: Network, tables: Tables, progr
     )
 
 
-def _save_config(folder: RunFolder, setup: Setup, tables: Tables, network: Network) -> None:
+def _save_config(
+    folder: RunFolder, setup: Setup, tables: Tables, network: Network, resolved: Mapping[str, Any] | None
+) -> None:
+    """Write what the run works with; a run that goes on keeps what it resolved at its start."""
     report, parts = network.backbone.report, setup.parts
     facts = {
         "config": parts.config.to_dict(),
@@ -273,7 +279,9 @@ def _save_config(folder: RunFolder, setup: Setup, tables: Tables, network: Netwo
             "precision": setup.precision.precision,
             "epochs": parts.config.epochs,
             "measured_images_per_second": dict(setup.precision.images_per_second),
-        },
+        }
+        if resolved is None
+        else dict(resolved),
         "weights": None
         if report is None
         else {"file": report.path, "loaded": report.num_loaded, "missing": report.missing, "unused": report.unused},
@@ -289,6 +297,15 @@ def _save_config(folder: RunFolder, setup: Setup, tables: Tables, network: Netwo
 
 
 def _load_resolved(folder: RunFolder) -> dict[str, Any]:
-    """Return what the run resolved at its start."""
+    """Return what the run resolved at its start.
+
+    Raises:
+        RunError: its settings are missing or damaged.
+    """
+    if not folder.is_run:
+        problem = "the settings of the run are missing or damaged"
+        raise RunError(
+            build_message(folder.config, problem, do="Restore the file, or start a new run in another --out")
+        )
     resolved: dict[str, Any] = json.loads(folder.config.read_text("utf-8"))["resolved"]
     return resolved

@@ -27,12 +27,10 @@ from manylabel.models.scoring import logits_to_probs
 from manylabel.training.checkpoints import Progress, save_checkpoint, save_weights
 from manylabel.training.config import TrainConfig
 from manylabel.training.ema import averaged_state
+from manylabel.training.events import OnEvent
 from manylabel.training.history import save_history
 from manylabel.training.loading import Batch, EpochSampler, ImageDataset
 from manylabel.training.optim import schedule_share, set_learning_rate
-
-OnEvent = Callable[[str, Mapping[str, Any]], None]
-"""Told what happened: `step`, `validation_step`, `epoch`; it can change nothing."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from accelerate.state import AcceleratorState
 from manylabel.augment.presets import build_augmentation, parse_augment
 from manylabel.data.annotations import Annotations
 from manylabel.data.preprocess import Preprocess
+from manylabel.errors import ConfigError, build_message
 from manylabel.labels.statistics import prevalence
 from manylabel.losses import Loss, find_loss
 from manylabel.models.backbones import Backbone, build_backbone
@@ -23,8 +26,9 @@ from manylabel.models.classifier import Classifier, build_classifier
 from manylabel.training.budget import plan_epochs
 from manylabel.training.config import TrainConfig, parse_budget_seconds
 from manylabel.training.ema import build_average
+from manylabel.training.events import OnEvent
 from manylabel.training.loading import EpochSampler, ImageDataset, build_loader
-from manylabel.training.loop import LoopParts, OnEvent
+from manylabel.training.loop import LoopParts
 from manylabel.training.optim import build_optimiser
 from manylabel.training.precision import PrecisionChoice, choose_precision
 
@@ -102,6 +106,9 @@ def build_setup(
     """
     chosen_loss = loss if loss is not None else find_loss(config.loss)
     device = _reset_accelerator("no").device
+    if AcceleratorState().num_processes > 1:
+        problem = f"{AcceleratorState().num_processes} processes were started, and a run uses one"
+        raise ConfigError(build_message("train", problem, do="Start it without torchrun or accelerate launch"))
     model = network.classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.freeze == "backbone":
         model.backbone.requires_grad_(False)
@@ -168,6 +175,8 @@ def _identify(config: TrainConfig, train: Annotations, val: Annotations) -> dict
     return {
         "set of labels": train.label_space.digest,
         "training table": train.digest,
+        "order of the training table": sha256("\n".join(train.images).encode()).hexdigest()[:16],
         "validation table": val.digest,
-        **{key: str(value) for key, value in config.to_dict().items() if key not in _FREE_ON_RESUME},
+        # As JSON, since a tuple comes back from a file as a list.
+        **{key: json.dumps(value) for key, value in config.to_dict().items() if key not in _FREE_ON_RESUME},
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.findings import Finding
-from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, ImageRoot
+from manylabel.data.formats.columns import PART_NAME_OF, RECORD_COLUMN_NAMES, ImageRoot
 from manylabel.data.formats.table import Table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
 from manylabel.labels.space import LabelSpace
@@ -137,7 +137,7 @@ def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]
             image,
             path,
             group=group if group else None,
-            part=part if part else None,
+            part=PART_NAME_OF.get(part.lower(), part) if part else None,
             extras=dict(zip(extras, cells, strict=True)),
         )
         for (image, path), group, part, cells in zip(

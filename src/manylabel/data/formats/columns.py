@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,12 @@ LABEL_COLUMN_NAMES = (
 )  # fmt: skip
 RECORD_COLUMN_NAMES = ("group", "part")
 """Columns that say something of the image and are no labels, in every layout."""
+
+PART_NAME_OF: Mapping[str, str] = {
+    "train": "train", "training": "train", "test": "test",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+}  # fmt: skip
+"""How people call the three parts, in lower case, and how they are called here."""
 
 _MAX_CELLS_LOOKED_AT = 1000
 

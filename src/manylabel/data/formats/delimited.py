@@ -65,7 +65,7 @@ def load_delimited(
 
     An empty cell is the empty set: none of the labels is present. A column `unknown` names, in the same way, labels
     that nobody knows of the image. A file `NAME.labels.txt` beside `NAME.csv` gives the names and their order, one per
-    line; without it they are the sorted names that occur.
+    line, and says that the table speaks of no other label; without it they are the sorted names that occur.
 
     Raises:
         DataError: no column lists labels, a list cannot be read, or a label is not among those of `NAME.labels.txt`.
@@ -93,14 +93,17 @@ def load_delimited(
         len(space),
         [[space.index(label) for label in labels] for labels in unknown],
     )
-    return assemble_annotations(table, root, image, used, space, targets, is_exhaustive=True)
+    # A table with a list of names speaks of these names only: of any other label nothing is known.
+    is_exhaustive = not label_names_path(table.path).is_file()
+    return assemble_annotations(table, root, image, used, space, targets, is_exhaustive=is_exhaustive)
 
 
 def save_delimited(annotations: Annotations, path: Path) -> None:
     """Write the canonical table: `image,labels[,unknown][,group][,part]`, labels joined by `|`, UTF-8, sorted.
 
     What the cells alone would not give back is kept in `NAME.labels.txt` beside it: names that no cell mentions,
-    another order than the sorted one, names in which a reader would see a separator.
+    another order than the sorted one, names in which a reader would see a separator, and that nothing is known of
+    labels beyond these (tables with a column per label).
 
     Raises:
         DataError: a label's name contains `|`.
@@ -146,7 +149,7 @@ def _save_label_names(annotations: Annotations, labels: list[str], path: Path) -
     mentioned = targets.num_present_L + targets.num_unknown_L > 0
     is_read_alike = _find_separator([cell for cell in labels if cell])[0] == CANONICAL_SEPARATOR
     sidecar = label_names_path(path)
-    if mentioned.all() and list(names) == sorted(names) and is_read_alike:
+    if annotations.is_exhaustive and mentioned.all() and list(names) == sorted(names) and is_read_alike:
         sidecar.unlink(missing_ok=True)
     else:
         write_text_atomically(sidecar, "".join(f"{name}\n" for name in names))

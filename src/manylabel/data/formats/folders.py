@@ -8,12 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.findings import Finding
+from manylabel.data.formats.columns import PART_NAME_OF
 from manylabel.data.images import find_images
 from manylabel.errors import DataError, build_message, join_names
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
-
-PART_OF_FOLDER = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def load_folders(folder: Path) -> Annotations:
@@ -31,7 +30,7 @@ def load_folders(folder: Path) -> Annotations:
         raise DataError(
             build_message(folder, "there is no image in this folder", expected="folders named after labels")
         )
-    has_parts = all(len(file.parts) > 1 and file.parts[0].lower() in PART_OF_FOLDER for file in files)
+    has_parts = all(len(file.parts) > 1 and file.parts[0].lower() in PART_NAME_OF for file in files)
     depth = 1 if has_parts else 0
     groups = _group_copies(folder, files, depth)
     labels_of = [sorted({label for file in group if (label := _find_label(file, depth))}) for group in groups]
@@ -49,7 +48,7 @@ def load_folders(folder: Path) -> Annotations:
         ImageRecord(
             str(group[0]),
             str(folder / group[0]),
-            part=PART_OF_FOLDER[group[0].parts[0].lower()] if has_parts else None,
+            part=PART_NAME_OF[group[0].parts[0].lower()] if has_parts else None,
         )
         for group in groups
     )
