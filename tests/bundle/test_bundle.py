@@ -78,8 +78,18 @@ def swap_byte(path: Path) -> None:
         ),
         pytest.param(
             lambda folder: edit(folder, labels=["green | bright", "red", "blue"]),
-            "{folder}/manifest.json: the manifest was changed after it was written, got '",
+            "{folder}/manifest.json: the manifest was changed after it was written: its digest does not fit, got '",
             id="labels in another order",
+        ),
+        pytest.param(
+            lambda folder: edit(folder, provenance={"prevalence": {"red": 0.9}}),
+            "{folder}/manifest.json: the manifest was changed after it was written: its checksum does not fit, got '",
+            id="other training frequencies",
+        ),
+        pytest.param(
+            lambda folder: (folder / "model.safetensors").unlink(),
+            "{folder}/model.safetensors: the file is missing. Copy the whole bundle folder.",
+            id="weights not copied",
         ),
         pytest.param(
             lambda folder: edit(folder, schema_version=SCHEMA_VERSION + 1),

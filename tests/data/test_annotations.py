@@ -112,7 +112,7 @@ def test_the_digest_changes_with_ids_names_and_cells_only() -> None:
     same = build({"a.jpg": [1, 0], "b.jpg": [-1, 1], "c.jpg": [0, 0]}).with_parts({"a.jpg": "val"})
     assert same.digest == TABLE.digest
     assert TABLE.rename({"dog": "cat"}).digest != TABLE.digest
-    assert TABLE.select([1, 0, 2]).digest != TABLE.digest
+    assert TABLE.select([1, 0, 2]).digest == TABLE.digest, "the order of rows says nothing about images"
     assert build({"a.jpg": [1, 0], "b.jpg": [0, 1], "c.jpg": [0, 0]}).digest != TABLE.digest
 
 

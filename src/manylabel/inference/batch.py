@@ -32,7 +32,7 @@ def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]
     Raises:
         DataError: the arguments stand for no image at all.
     """
-    wanted, paths = list(arguments), dict[str, None]()
+    wanted, paths, unmatched = list(arguments), dict[str, None](), set[str]()
     for argument in wanted:
         if argument == "-":
             found = [line.rstrip("\r\n") for line in standard_input if line.strip()]
@@ -43,8 +43,9 @@ def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]
         else:
             matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the pattern's own spelling
             found = matches if matches else [argument]
+            unmatched |= set() if matches else {argument}
         paths.update(dict.fromkeys(found))
-    if not paths:
+    if paths.keys() <= unmatched:
         raise DataError(
             build_message(" ".join(wanted), "there is no image", expected="files, folders or patterns with images")
         )

@@ -117,9 +117,10 @@ def _train(
     setup = build_setup(
         config, network, tables.train, tables.val, folder.checkpoints, tell, loss=loss, resolved=resolved
     )
+    progress = _load_progress(setup, folder, tell) if config.resume else Progress()
     save_delimited(tables.merge(), folder.data)
     _save_config(folder, setup, tables, network, resolved)
-    progress, status, exit_code = _run_or_go_on(setup, folder, tell, is_resumed=config.resume)
+    status, exit_code = _run_to_end(setup, progress, tell)
     if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
         tell("note", {"message": "No epoch has ended: the model is that of the last step."})
     bundle, reports = _finish(folder, setup, network, tables, images_BCHW, progress, tell)
@@ -166,18 +167,23 @@ def _load_some_images(table: Annotations, preprocess: Preprocess) -> npt.NDArray
     return np.stack(pixels)
 
 
-def _run_or_go_on(setup: Setup, folder: RunFolder, tell: OnEvent, *, is_resumed: bool) -> tuple[Progress, str, int]:
-    parts, progress = setup.parts, Progress()
-    if is_resumed:
-        progress = load_checkpoint(folder.last_checkpoint, parts.model, parts.average, parts.optimiser, parts.identity)
-        where = "after its end" if progress.is_finished else f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
-        tell("note", {"message": f"Going on {where}."})
+def _load_progress(setup: Setup, folder: RunFolder, tell: OnEvent) -> Progress:
+    """Put the run back where its last checkpoint left it; other data or settings are refused."""
+    parts = setup.parts
+    progress = load_checkpoint(folder.last_checkpoint, parts.model, parts.average, parts.optimiser, parts.identity)
+    where = "after its end" if progress.is_finished else f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
+    tell("note", {"message": f"Going on {where}."})
+    return progress
+
+
+def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent) -> tuple[str, int]:
+    """Return how the loop ended, and the exit code that says so to a shell."""
     if progress.is_finished:
-        return progress, "finished", 0
+        return "finished", 0
     message = "Stopping after this step, then writing the model. Press Ctrl-C again to leave at once."
     with stop_on_signal(lambda: tell("note", {"message": message})) as request:
-        status = run_loop(parts, progress, tell, request)
-    return progress, status, request.exit_code if status == "stopped" else 0
+        status = run_loop(setup.parts, progress, tell, request)
+    return status, request.exit_code if status == "stopped" else 0
 
 
 def _finish(

@@ -92,10 +92,11 @@ def load_checkpoint(
     model.load_state_dict(_strip(tensors, _MODEL))
     if average is not None:
         average.load_state_dict(_strip(tensors, _AVERAGE))
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _strip(tensors, _OPTIMISER).items():
         index, key = name.split(".", 1)
-        states.setdefault(int(index), {})[key] = tensor
+        states.setdefault(int(index), {})[key] = _lay_out_like(tensor, parameters[int(index)])
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
     torch.random.set_rng_state(tensors[_RANDOM])
     if _RANDOM_CUDA in tensors and torch.cuda.is_available():
@@ -157,3 +158,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _describe_damage(path: Path, reason: str) -> str:
     return build_message(path, f"the checkpoint is damaged ({reason})", do="Start a new run in another --out")
+
+
+def _lay_out_like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """Return a tensor in the memory order of its parameter: the optimiser's kernel walks through both end to end."""
+    return torch.empty_like(parameter, device="cpu").copy_(tensor) if tensor.shape == parameter.shape else tensor

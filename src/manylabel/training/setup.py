@@ -177,6 +177,10 @@ def _identify(config: TrainConfig, train: Annotations, val: Annotations) -> dict
         "training table": train.digest,
         "order of the training table": sha256("\n".join(train.images).encode()).hexdigest()[:16],
         "validation table": val.digest,
-        # As JSON, since a tuple comes back from a file as a list.
-        **{key: json.dumps(value) for key, value in config.to_dict().items() if key not in _FREE_ON_RESUME},
+        **{key: _as_text(value) for key, value in config.to_dict().items() if key not in _FREE_ON_RESUME},
     }
+
+
+def _as_text(value: Any) -> str:
+    """Return a setting as text that is the same when it comes back from a file: there a tuple is a list."""
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
