@@ -107,11 +107,8 @@ def test_the_answer_is_the_same_from_the_command_python_and_onnxruntime_alone(ru
             continue
         labels = set(filter(None, row["labels"].split("|")))
         assert labels == set(model.predict(image).labels or ())
-        small = (
-            Image.open(image)
-            .convert("RGB")
-            .resize((prepare["width_px"], prepare["height_px"]), Image.Resampling.BICUBIC)
-        )
+        size, how = (prepare["width_px"], prepare["height_px"]), prepare["interpolation"].upper()
+        small = Image.open(image).convert("RGB").resize(size, Image.Resampling[how])
         pixels = (np.asarray(small, np.float32) / 255 - np.float32(prepare["mean"])) / np.float32(prepare["std"])
         (probs,) = session.run(None, {"images": pixels.transpose(2, 0, 1)[None].astype(np.float32)})
         thresholds = [manifest["policy"]["thresholds"][label] for label in manifest["labels"]]
@@ -227,13 +224,15 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "sentence"), MISTAKES)
 def test_a_mistake_gets_one_sentence_and_exit_code_2(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "b.png")
+    for number in range(6):
+        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
     tables = {
-        "labels.csv": "image,labels\na.png,x\nb.png,y\n" , "empty.csv": "",
-        "absent.csv": "image,x,y\na.png,0,0\nb.png,0,0\n",
-        "lost.csv": "image,labels\nc.png,x\nd.png,y\n", "one.csv": "image,labels\na.png,x\n",
-    }  # fmt: skip
+        "labels.csv": "image,labels\n" + "".join(f"{number}.png,{'xy'[number % 2]}\n" for number in range(6)),
+        "empty.csv": "",
+        "absent.csv": "image,x,y\n0.png,0,0\n1.png,0,0\n",
+        "lost.csv": "image,labels\nc.png,x\nd.png,y\n",
+        "one.csv": "image,labels\n0.png,x\n",
+    }
     for name, text in tables.items():
         (tmp_path / name).write_text(text, "utf-8")
     told = call(*arguments, cwd=tmp_path)

@@ -11,9 +11,9 @@ from manylabel.training.events import OnEvent, tell_nobody
 
 
 def build_results_console() -> Console:
-    """Return the console for results; off a terminal it is 100 columns wide, whatever reads it."""
+    """Return the console for results; off a terminal it is 80 columns wide, whatever reads it."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=100)
+    return console if console.is_terminal else Console(highlight=False, width=80)
 
 
 @contextlib.contextmanager

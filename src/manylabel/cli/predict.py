@@ -34,6 +34,8 @@ def run_predict(
             print(_to_json(prediction, all_probabilities) if json else _to_line(prediction, all_probabilities))
     else:
         num_failed = _write(predictor, paths, out, top_k, all_probabilities, quiet)
+        if not quiet:
+            print(f"Written: {out} ({len(paths)} images)", file=sys.stderr)
     if picture is not None:
         _draw(predictor, paths[0], picture, top_k)
     if num_failed and not quiet:

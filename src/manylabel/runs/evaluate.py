@@ -94,10 +94,13 @@ def save_reports(
 ) -> None:
     """Write `metrics.json`, the pictures and the page of reports, by part; the test part is the one that is drawn."""
     save_metrics(list(reports.values()), folder.metrics)
+    # Files count epochs from 0, people from 1; and the part that nothing was chosen on comes first.
+    shown = None if history is None else [{**row, "epoch": row["epoch"] + 1} for row in history]
+    ordered = sorted(reports.values(), key=lambda report: report.judged_on_tuning_data)
     folder.pictures.mkdir(parents=True, exist_ok=True)
-    if history:
-        draw_curves(history, folder.pictures / "curves.png")
+    if shown:
+        draw_curves(shown, folder.pictures / "curves.png")
     if reports:
         judged = reports["test"] if "test" in reports else next(iter(reports.values()))
         draw_confusion_grid(judged, folder.pictures / "confusion.png")
-    save_html(list(reports.values()), folder.report, title=title, history=history, config=config)
+    save_html(ordered, folder.report, title=title, history=shown, config=config)

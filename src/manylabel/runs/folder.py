@@ -116,7 +116,7 @@ def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> 
             build_message(
                 path,
                 f"the folder holds another run ({join_names(taken)})",
-                do="Choose another --out, or go on with --resume",
+                do="Choose another --out; 'manylabel train --resume' goes on with a run",
             )
         )
     try:

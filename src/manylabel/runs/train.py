@@ -30,9 +30,10 @@ from manylabel.evaluation.evaluate import Report
 from manylabel.files import write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
 from manylabel.labels.predictions import Predictions
-from manylabel.losses import Loss, find_loss
+from manylabel.losses import LOSSES, Loss
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.backbones import WeightsReport
+from manylabel.models.heads import HEADS
 from manylabel.runs.evaluate import judge, save_reports
 from manylabel.runs.facts import collect_hardware, collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
@@ -128,14 +129,24 @@ def _train(
 
 
 def _check_names(config: TrainConfig) -> None:
-    """Refuse, before anything is read or written, names that would only fail after the last epoch."""
-    parse_augment(config.augment)
-    find_loss(config.loss)
-    metrics = ("loss", *SUMMARY_NAMES)
-    for field, value, known in (("monitor", config.monitor, metrics), ("goal", config.goal, tuple(GOALS))):
-        if value not in known:
-            problem = f"unknown {field} {value!r}{suggest_name(value, known)}"
-            raise ConfigError(build_message(field, problem, expected=join_names(known, 30)))
+    """Refuse, before anything is read or written, all names that would only fail later.
+
+    Raises:
+        ConfigError: names that do not exist, each with the nearest that does.
+    """
+    tables = {"head": HEADS, "loss": LOSSES, "monitor": ("loss", *SUMMARY_NAMES), "goal": GOALS}
+    problems = []
+    for field, known in tables.items():
+        name = getattr(config, field)
+        if name not in known:
+            problem = f"unknown {field} {name!r}{suggest_name(name, known)}"
+            problems.append(build_message(field, problem, expected=join_names(list(known), 30)))
+    try:
+        parse_augment(config.augment)
+    except ConfigError as error:
+        problems.append(str(error))
+    if problems:
+        raise ConfigError(join_problems(problems))
 
 
 def describe_weights(report: WeightsReport | None) -> str:
@@ -198,7 +209,7 @@ def _finish(
     """Export, let the exported network answer for validation and test, choose thresholds, judge, report."""
     config = setup.parts.config
     tell("stage", {"name": "Exporting and checking the model"})
-    manifest = _build_manifest(config, network, tables, progress)
+    manifest = _build_manifest(folder.path.resolve().name, config, network, tables, progress)
     # Beside its place until it has its thresholds: a run that is left in between keeps the model that it had.
     bundle, parity = save_bundle(folder.unfinished_bundle, network.classifier.cpu(), manifest, images_BCHW)
     message = f"Model: {folder.bundle}, ONNX within {parity.max_difference:.1g} of torch on {parity.num_images} images."
@@ -218,7 +229,7 @@ def _finish(
         replace(predictions, model_digest=bundle.digest).save(folder.predictions(name))
         reports[name] = judge(predictions, bundle.manifest.policy, bundle.manifest.provenance, name, unusable)
     settings = config.to_dict() | _describe_skipped(tables.train, progress, tell)
-    save_reports(folder, reports, title=f"Run {folder.path.name}", history=progress.history, config=settings)
+    save_reports(folder, reports, title=f"Run {folder.path}", history=progress.history, config=settings)
     return bundle, reports
 
 
@@ -246,11 +257,11 @@ def choose_policy(predictions: Predictions, goal: str) -> DecisionPolicy:
     return DecisionPolicy(predictions.label_space, thresholds, goal, chosen.sources, predictions.data_digest)
 
 
-def _build_manifest(config: TrainConfig, network: Network, tables: Tables, progress: Progress) -> Manifest:
+def _build_manifest(name: str, config: TrainConfig, network: Network, tables: Tables, progress: Progress) -> Manifest:
     space = tables.train.label_space
     prevalence = dict(zip(space.names, network.prevalence_L.tolist(), strict=True))
     provenance = {
-        "name": Path(tables.train.name).stem,
+        "name": name,
         "manylabel": __version__,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "num_train": len(tables.train),
