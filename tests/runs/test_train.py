@@ -206,7 +206,7 @@ def test_there_has_to_be_a_run_to_go_on_with(start: Start, tmp_path: Path) -> No
 def test_the_folder_of_another_run_is_refused_and_unchanged(start: Start, tmp_path: Path) -> None:
     start(epochs=1)
     before = hashes_of(tmp_path / "run")
-    with pytest.raises(RunError, match=r"run: the folder holds another run \(.*\)\. Choose another --out, or go on"):
+    with pytest.raises(RunError, match=r"run: the folder holds another run \(.*\)\. Choose another --out"):
         start(epochs=1)
     assert hashes_of(tmp_path / "run") == before
 
