@@ -43,7 +43,7 @@ def test_a_table_with_parts_is_written(
     out = table.with_name("split.csv")
     assert call(monkeypatch, "split", table, out) == 0
     rows = read_rows(out)
-    assert list(rows[0]) == ["image", "labels", "part"]
+    assert list(rows[0]) == ["image", "labels", "part", "film"]
     assert [row["image"] for row in rows] == [f"{row:02d}.png" for row in range(20)]
     assert [row["labels"] for row in rows] == ["sun", "dog|sun"] * 10
     assert Counter(row["part"] for row in rows) == {"train": 14, "val": 3, "test": 3}

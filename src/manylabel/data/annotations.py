@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manylabel.data.findings import Finding
+from manylabel.data.regions import Region
 from manylabel.errors import DataError, build_message, join_names, suggest_name
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
@@ -25,7 +26,7 @@ class ImageRecord:
 
     `id` is unique in a table and stands in every file we write; for a file it is the path below the images' folder
     with forward slashes. `group` keeps relatives on one side of a split, `part` is the frozen split, `extras` are the
-    other columns of the table.
+    other columns of the table, `regions` say where in the image its labels are.
     """
 
     id: str
@@ -34,6 +35,7 @@ class ImageRecord:
     group: str | None = None
     part: str | None = None
     extras: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
 
     @property
     def source(self) -> str | npt.NDArray[np.uint8]:
@@ -112,13 +114,23 @@ class Annotations:
         )
 
     def rename(self, new_names: Mapping[str, str]) -> Annotations:
-        """Return the table with labels renamed; the cells stay."""
-        return replace(self, label_space=self.label_space.rename(new_names))
+        """Return the table with labels renamed, in the cells and in the regions; the states stay."""
+        records = tuple(
+            replace(
+                record,
+                regions=tuple(replace(part, label=new_names.get(part.label, part.label)) for part in record.regions),
+            )
+            if record.regions
+            else record
+            for record in self.records
+        )
+        return replace(self, records=records, label_space=self.label_space.rename(new_names))
 
     def align(self, label_space: LabelSpace, unknown_labels: str = "stop") -> Annotations:
         """Return the table over another label space, columns matched by name.
 
         A label that this table never mentions is absent in every image if the table is exhaustive, else unknown.
+        Regions of labels that are dropped stay on their records.
 
         Args:
             label_space: the names wanted, in the order wanted.

@@ -235,13 +235,15 @@ def test_a_folder_with_several_tables_asks_which(write_table: Write) -> None:
     folder = write_table("image,labels\na.jpg,dog\n", "a.TSV").parent
     with pytest.raises(DataError) as error:
         load_annotations(folder)
-    assert str(error.value) == f"{folder}: the folder holds 2 tables: a.TSV, b.csv, expected one. Name the table."
+    assert (
+        str(error.value) == f"{folder}: the folder holds 2 files of labels: a.TSV, b.csv, expected one. Name the file."
+    )
 
 
 def test_a_folder_without_a_table_has_none_to_read(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         load_annotations(tmp_path, layout="one-hot")
-    assert str(error.value) == f"{tmp_path}: the folder holds 0 tables, expected one. Name the table."
+    assert str(error.value) == f"{tmp_path}: the folder holds 0 files of labels, expected one. Name the file."
 
 
 def test_label_folders_beside_a_table_are_read_if_asked_for(write_table: Write, add_images: Write) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,76 @@ from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.findings import Finding
 from manylabel.data.formats.columns import PART_NAME_OF, RECORD_COLUMN_NAMES, ImageRoot
 from manylabel.data.formats.table import Table
-from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
+from manylabel.data.regions import Region
+from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems, suggest_name
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a file says of one image, whatever the file's layout: the row that `assemble_rows` takes.
+
+    `image` is the path or bare id as written, `where` what messages call the place, such as `labels.json item 3`.
+    """
+
+    image: str
+    where: str
+    present: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    group: str | None = None
+    part: str | None = None
+    extras: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
+
+
+def assemble_rows(
+    name: str,
+    root: ImageRoot,
+    rows: Sequence[Row],
+    space: LabelSpace | None = None,
+    *,
+    is_exhaustive: bool = True,
+    findings: Sequence[Finding] = (),
+) -> Annotations:
+    """Return the Annotations of rows that were read from a file or folder called `name`.
+
+    Repeated images are merged, files located and missing ones reported, as for tables. A label that is neither
+    present nor unknown in a row is absent there.
+
+    Args:
+        space: the names and their order; None takes the sorted names that occur.
+
+    Raises:
+        DataError: no row, a row that names no image or an id that fits several, a label that `space` lacks, no image
+            exists, or no cell at all is present.
+    """
+    if not rows:
+        raise DataError(build_message(name, "there is no image in it", expected="at least one"))
+    if space is None:
+        occurring = {label for row in rows for label in (*row.present, *row.unknown)}
+        if not occurring:
+            raise DataError(build_message(name, "no image has any label", expected="at least one with a label"))
+        space = LabelSpace(tuple(sorted(occurring)))
+    _check_rows(rows, space)
+    located = locate_images(name, root, [row.image for row in rows])
+    records = [
+        ImageRecord(
+            image,
+            path,
+            group=row.group if row.group else None,
+            part=PART_NAME_OF.get(row.part.lower(), row.part) if row.part else None,
+            extras=row.extras,
+            regions=row.regions,
+        )
+        for (image, path), row in zip(located, rows, strict=True)
+    ]
+    targets = Targets.from_columns(
+        [[space.index(label) for label in row.present] for row in rows],
+        len(space),
+        [[space.index(label) for label in row.unknown] for row in rows],
+    )
+    return _finish(name, root, records, targets, space, is_exhaustive, findings)
 
 
 def assemble_annotations(
@@ -36,13 +103,26 @@ def assemble_annotations(
     """
     cells = table.values(image_column)
     _check_every_row_names_an_image(table, image_column, cells)
-    located = _locate_images(table, root, cells)
+    located = locate_images(str(table.path), root, cells)
     records = _build_records(table, located, [image_column, *label_columns])
+    return _finish(str(table.path), root, records, targets, space, is_exhaustive, findings)
+
+
+def _finish(
+    name: str,
+    root: ImageRoot,
+    records: list[ImageRecord],
+    targets: Targets,
+    space: LabelSpace,
+    is_exhaustive: bool,
+    findings: Sequence[Finding],
+) -> Annotations:
+    """Merge repeated images and report missing ones: the last step of every reader."""
     kept_records, kept_targets, repeats = _merge_repeats(records, targets)
-    annotations = Annotations(kept_records, kept_targets, space, str(table.path), is_exhaustive, (*findings, *repeats))
+    annotations = Annotations(kept_records, kept_targets, space, name, is_exhaustive, (*findings, *repeats))
     missing = find_missing_images(annotations)
     if len(missing) == len(annotations):
-        raise DataError(_describe_no_images(table.path, root.folder, annotations.images))
+        raise DataError(_describe_no_images(name, root.folder, annotations.images))
     check_some_present(annotations)
     if missing:
         finding = Finding(
@@ -54,6 +134,20 @@ def assemble_annotations(
         )
         annotations = replace(annotations, findings=(*annotations.findings, finding))
     return annotations
+
+
+def _check_rows(rows: Sequence[Row], space: LabelSpace) -> None:
+    problems = [
+        build_message(row.where, "no image is named", expected="a path or an id") for row in rows if not row.image
+    ]
+    for row in rows:
+        problems += [
+            build_message(row.where, f"unknown label {label!r}{suggest_name(label, space)}", expected="a known label")
+            for label in (*row.present, *row.unknown)
+            if label not in space
+        ]
+    if problems:
+        raise DataError(join_problems(problems[:MAX_LISTED], total=len(problems)))
 
 
 def find_missing_images(annotations: Annotations) -> list[str]:
@@ -88,6 +182,9 @@ def _merge_repeats(
         rows_of.setdefault(record.id, []).append(row)
     repeats = {image: rows for image, rows in rows_of.items() if len(rows) > 1}
     kept = [rows[0] for rows in rows_of.values()]
+    for rows in repeats.values():
+        regions = tuple(region for row in rows for region in records[row].regions)
+        records[rows[0]] = replace(records[rows[0]], regions=regions)
     if not repeats:
         return tuple(records), targets, ()
     present_bits, known_bits = targets.present_bits.copy(), targets.known_bits.copy()
@@ -146,7 +243,8 @@ def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]
     ]
 
 
-def _locate_images(table: Table, root: ImageRoot, cells: list[str]) -> list[tuple[str, str]]:
+def locate_images(name: str, root: ImageRoot, cells: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (id, path) of every cell; all cells that cannot be located are told at once."""
     located = []
     problem_of: dict[str, str] = {}
     for cell in cells:
@@ -155,7 +253,7 @@ def _locate_images(table: Table, root: ImageRoot, cells: list[str]) -> list[tupl
         except DataError as error:
             problem_of[cell] = str(error)
     if problem_of:
-        raise DataError(join_problems([f"{table.path}: {problem}" for problem in problem_of.values()]))
+        raise DataError(join_problems([f"{name}: {problem}" for problem in problem_of.values()]))
     return located
 
 
@@ -169,9 +267,9 @@ def _check_every_row_names_an_image(table: Table, column: str, cells: list[str])
         raise DataError(join_problems(problems, total=len(blank_rows)))
 
 
-def _describe_no_images(path: Path, folder: Path, images: Sequence[str]) -> str:
+def _describe_no_images(name: str, folder: Path, images: Sequence[str]) -> str:
     return build_message(
-        path,
+        name,
         f"none of its {len(images)} images exists below {folder} (the first is {images[0]!r})",
         do="Give the folder of the images with --images, or the column that names them with --image-column",
     )

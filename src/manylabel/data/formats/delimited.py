@@ -12,7 +12,9 @@ from pathlib import Path
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.formats.assemble import assemble_annotations
-from manylabel.data.formats.columns import LABEL_COLUMN_NAMES, RECORD_COLUMN_NAMES, ImageRoot, find_image_column
+from manylabel.data.formats.columns import LABEL_COLUMN_NAMES, RECORD_COLUMN_NAMES, find_image_column
+from manylabel.data.formats.format import Evidence, ReadOptions
+from manylabel.data.formats.source import Source
 from manylabel.data.formats.table import Table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems, suggest_name
 from manylabel.files import write_text_atomically
@@ -58,9 +60,18 @@ def find_label_column(table: Table, image_column: str, wanted: str | None = None
     return None
 
 
-def load_delimited(
-    table: Table, root: ImageRoot, image_column: str | None = None, label_column: str | None = None
-) -> Annotations:
+def find_delimited(source: Source, options: ReadOptions) -> Evidence | None:
+    """Return why a table lists the labels of an image in a cell: any table does that has no better layout."""
+    if source.kind != "table":
+        return None
+    table = source.table
+    image = find_image_column(table, options.image_column)
+    listing = find_label_column(table, image.name, options.label_column)
+    labels = listing.evidence if listing is not None else "labels: no column found"
+    return (*table.evidence, image.evidence, labels)
+
+
+def load_delimited(source: Source, options: ReadOptions) -> Annotations:
     """Read a table with the labels of an image in one cell: joined by `|`, `;`, `,` or a blank, or a list.
 
     An empty cell is the empty set: none of the labels is present. A column `unknown` names, in the same way, labels
@@ -70,8 +81,9 @@ def load_delimited(
     Raises:
         DataError: no column lists labels, a list cannot be read, or a label is not among those of `NAME.labels.txt`.
     """
-    image = find_image_column(table, image_column).name
-    column = find_label_column(table, image, label_column)
+    table = source.table
+    image = find_image_column(table, options.image_column).name
+    column = find_label_column(table, image, options.label_column)
     if column is None:
         raise DataError(
             build_message(
@@ -95,6 +107,7 @@ def load_delimited(
     )
     # A table with a list of names speaks of these names only: of any other label nothing is known.
     is_exhaustive = not label_names_path(table.path).is_file()
+    root = options.find_root(source)
     return assemble_annotations(table, root, image, used, space, targets, is_exhaustive=is_exhaustive)
 
 
@@ -131,6 +144,8 @@ def save_delimited(annotations: Annotations, path: Path) -> None:
         "part": ["" if record.part is None else record.part for record in records],
     }
     used = {name: cells for name, cells in columns.items() if name in ("image", "labels") or any(cells)}
+    extras = dict.fromkeys(name for record in records for name in record.extras)
+    used |= {name: [record.extras.get(name, "") for record in records] for name in extras if name not in columns}
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(used)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.data.annotations import Annotations
-from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, ImageRoot, find_image_column
-from manylabel.data.formats.delimited import LabelColumn, find_label_column, load_delimited
-from manylabel.data.formats.folders import load_folders
-from manylabel.data.formats.one_hot import find_label_columns, load_one_hot
-from manylabel.data.formats.table import TABLE_EXTENSIONS, Table, load_table
+from manylabel.data.formats.delimited import find_delimited, load_delimited, save_delimited
+from manylabel.data.formats.folders import find_folders, load_folders
+from manylabel.data.formats.format import Blank, Evidence, Format, ReadOptions, Uncertain
+from manylabel.data.formats.one_hot import find_one_hot, load_one_hot
+from manylabel.data.formats.source import Source
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 
-TABLE_FORMATS: Mapping[str, Callable[..., Annotations]] = {
-    "one-hot": load_one_hot,
-    "delimited": load_delimited,
+FORMATS: Mapping[str, Format] = {
+    "one-hot": Format("a column per label", find_one_hot, load_one_hot),
+    "delimited": Format(
+        "the labels of an image in one cell", find_delimited, load_delimited, save_delimited, extension=".csv"
+    ),
+    "folders": Format("folders named after labels", find_folders, load_folders, is_folder=True),
 }
-"""The layouts of a text table, each with the function that reads it."""
+"""Every layout, the one with the strictest evidence first: detection takes the first that recognises its own."""
 
-LAYOUTS = (*TABLE_FORMATS, "folders")
+LAYOUTS = tuple(FORMATS)
 """Every layout that `--layout` accepts."""
 
 
@@ -29,7 +32,7 @@ class Layout:
     """What was found: the layout's name, and the sentences that say why."""
 
     name: str
-    evidence: tuple[str, ...]
+    evidence: Evidence
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,22 @@ def load_data(
     layout: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: tuple[float, float] | None = None,
 ) -> LoadedData:
-    """Read a table or a folder of labels, and say what layout it had.
+    """Read a file or folder of labels, and say what layout it had.
 
     Args:
-        data: a CSV or TSV table, a folder of label folders, or a folder that holds exactly one table.
-        images: the folder that relative paths start from; by default the folder of the table.
-        layout: overrules what the content says: `one-hot`, `delimited` or `folders`.
-        image_column, label_column: overrule which column names the image and which lists the labels.
+        data: a file of labels, a folder in one of the layouts, or a folder that holds exactly one file of labels.
+        images: the folder that relative paths start from; by default the folder of the file.
+        layout: overrules what the content says; one of `LAYOUTS`.
+        image_column, label_column, blank, uncertain, soft: see `ReadOptions`.
 
     Raises:
         DataError: nothing readable is there; the message says what was looked for.
-        ConfigError: no such layout, or an option for tables where DATA is a folder of label folders.
+        ConfigError: no such layout, or an option that makes no sense.
     """
-    path = Path(data)
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(
             build_message(
@@ -69,39 +74,16 @@ def load_data(
         )
     if images is not None and not Path(images).is_dir():
         raise DataError(build_message(images, "there is no such folder of images", do="Check --images"))
-    tables = _find_tables(path) if path.is_dir() else [path]
-    if layout == "folders" or (layout is None and not tables):
-        _check_folders(path, {"--images": images, "--image-column": image_column, "--label-column": label_column})
-        evidence = ("labels: the names of the folders that hold the images",)
-        return LoadedData(load_folders(path), Layout("folders", evidence))
-    if len(tables) != 1:
-        found = f"the folder holds {len(tables)} tables" + (
-            f": {join_names([table.name for table in tables])}" if tables else ""
-        )
-        raise DataError(build_message(path, found, expected="one", do="Name the table"))
-    table = load_table(tables[0])
-    found_layout = detect_layout(table, image_column, label_column, layout)
-    root = ImageRoot(Path(images) if images is not None else tables[0].parent)
-    annotations = TABLE_FORMATS[found_layout.name](table, root, image_column, label_column)
-    return LoadedData(annotations, found_layout)
-
-
-def _find_tables(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLE_EXTENSIONS and file.is_file())
-
-
-def _check_folders(path: Path, options: Mapping[str, object]) -> None:
-    if not path.is_dir():
-        raise DataError(build_message(path, "not a folder", expected="a folder of label folders"))
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise ConfigError(
-            build_message(
-                path,
-                f"{join_names(given)} is for tables, and this is read as label folders",
-                do="Leave it out, or name the table",
-            )
-        )
+    options = ReadOptions(
+        images=None if images is None else Path(images),
+        image_column=image_column,
+        label_column=label_column,
+        blank=blank,
+        uncertain=uncertain,
+        soft=soft,
+    )
+    source, found = _find_layout(Source(Path(data)), options, layout)
+    return LoadedData(FORMATS[found.name].load(source, options), found)
 
 
 def load_annotations(
@@ -111,43 +93,71 @@ def load_annotations(
     layout: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: tuple[float, float] | None = None,
 ) -> Annotations:
-    """Read a table or a folder of labels into Annotations; `load_data` also says what layout it had.
+    """Read a file or folder of labels into Annotations; `load_data` also says what layout it had.
 
     Args and Raises: as `load_data`.
     """
-    return load_data(data, images, layout=layout, image_column=image_column, label_column=label_column).annotations
+    return load_data(
+        data,
+        images,
+        layout=layout,
+        image_column=image_column,
+        label_column=label_column,
+        blank=blank,
+        uncertain=uncertain,
+        soft=soft,
+    ).annotations
 
 
-def detect_layout(
-    table: Table, image_column: str | None = None, label_column: str | None = None, layout: str | None = None
-) -> Layout:
-    """Return the layout of a table and the evidence for it.
+def detect_layout(source: Source, options: ReadOptions) -> Layout | None:
+    """Return the layout of a source and the evidence for it; None where no layout recognises it."""
+    for name, layout in FORMATS.items():
+        evidence = layout.find_evidence(source, options)
+        if evidence is not None:
+            return Layout(name, evidence)
+    return None
 
-    A column called `labels` lists them, whatever 0/1 columns stand beside it, unless it is one of several 0/1 columns
-    itself; without such a column 0/1 columns win. A label column that was asked for is the only label if it holds 0
-    and 1.
+
+def _find_layout(source: Source, options: ReadOptions, name: str | None) -> tuple[Source, Layout]:
+    """Return what is to be read and as what: DATA itself, or the one file of labels in a folder without a layout."""
+    if name is not None:
+        if source.kind == "folder" and not FORMATS[name].is_folder:
+            source = _find_file(source)
+        evidence = FORMATS[name].find_evidence(source, options)
+        return source, Layout(name, evidence if evidence is not None else (f"layout: {name}, as asked",))
+    found = detect_layout(source, options)
+    if found is None and source.kind == "folder":
+        source = _find_file(source)
+        found = detect_layout(source, options)
+    if found is None:
+        raise DataError(
+            build_message(
+                source.path,
+                f"this {_KIND_NAMES[source.kind]} has none of the layouts that can be read",
+                expected=join_names(LAYOUTS, limit=len(LAYOUTS)),
+                do="Name the layout with --layout",
+            )
+        )
+    return source, found
+
+
+_KIND_NAMES = {"folder": "folder", "table": "table", "json": "JSON", "jsonl": "JSON Lines file", "xml": "XML"}
+
+
+def _find_file(folder: Source) -> Source:
+    """Return the one file of labels that lies in a folder.
+
+    Raises:
+        DataError: there is none, or there are several.
     """
-    image = find_image_column(table, image_column)
-    head = (
-        f"{table.num_rows} rows, {len(table.names)} columns, {table.encoding}, cells parted by {table.delimiter!r}",
-        image.evidence,
-    )
-    state_columns = find_label_columns(table, image.name)
-    listing = find_label_column(table, image.name, label_column)
-    if layout is None:
-        layout = "one-hot" if _is_one_hot(state_columns, listing, label_column) else "delimited"
-    if layout == "delimited":
-        return Layout("delimited", (*head, listing.evidence if listing is not None else "labels: no column found"))
-    if label_column is not None:
-        return Layout("one-hot", (*head, f"labels: column {label_column!r} of 0, 1 and unknown, as asked"))
-    evidence = [f"labels: columns that hold only 0, 1 and unknown: {len(state_columns)}"]
-    extras = [name for name in table.names if name not in (*state_columns, image.name, *RECORD_COLUMN_NAMES)]
-    evidence += [f"kept as extra columns: {join_names(extras)}"] if extras else []
-    return Layout("one-hot", (*head, *evidence))
-
-
-def _is_one_hot(state_columns: list[str], listing: LabelColumn | None, label_column: str | None) -> bool:
-    if listing is not None and listing.name.casefold() == "labels":
-        return len(state_columns) > 1 and listing.name in state_columns
-    return bool(state_columns) and (label_column is None or label_column in state_columns)
+    files = folder.data_files
+    if len(files) != 1:
+        found = f"the folder holds {len(files)} files of labels" + (
+            f": {join_names([file.name for file in files])}" if files else ""
+        )
+        raise DataError(build_message(folder.path, found, expected="one", do="Name the file"))
+    return Source(files[0])

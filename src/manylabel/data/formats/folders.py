@@ -9,13 +9,22 @@ from pathlib import Path, PurePosixPath
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.findings import Finding
 from manylabel.data.formats.columns import PART_NAME_OF
+from manylabel.data.formats.format import Evidence, ReadOptions
+from manylabel.data.formats.source import Source
 from manylabel.data.images import find_images
-from manylabel.errors import DataError, build_message, join_names
+from manylabel.errors import ConfigError, DataError, build_message, join_names
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
 
 
-def load_folders(folder: Path) -> Annotations:
+def find_folders(source: Source, options: ReadOptions) -> Evidence | None:  # noqa: ARG001 - the signature of a format
+    """Return why a folder is one of label folders: any is that has no better layout and no file of labels in it."""
+    if source.kind != "folder" or source.data_files:
+        return None
+    return ("labels: the names of the folders that hold the images",)
+
+
+def load_folders(source: Source, options: ReadOptions) -> Annotations:
     """Read a folder of folders: the folder right above an image (or above its sub-folders) is its label.
 
     Files with the same name and the same bytes in several label folders are one image with several labels; with
@@ -24,7 +33,10 @@ def load_folders(folder: Path) -> Annotations:
 
     Raises:
         DataError: there is no image, or none lies in a label folder.
+        ConfigError: an option for tables was given.
     """
+    folder = source.path
+    _check_options(folder, options)
     files = [PurePosixPath(path.relative_to(folder).as_posix()) for path in find_images(folder)]
     if not files:
         raise DataError(
@@ -63,6 +75,28 @@ def load_folders(folder: Path) -> Annotations:
         message = f"Images outside every label folder: {join_names(outside)}. Their labels are unknown."
         findings = (Finding("warning", "outside-label-folder", message, outside, "Move them into label folders"),)
     return Annotations(records, targets, space, str(folder), True, findings)
+
+
+def _check_options(folder: Path, options: ReadOptions) -> None:
+    if not folder.is_dir():
+        raise DataError(build_message(folder, "not a folder", expected="a folder of label folders"))
+    given = [
+        flag
+        for flag, value in (
+            ("--images", options.images),
+            ("--image-column", options.image_column),
+            ("--label-column", options.label_column),
+        )
+        if value is not None
+    ]
+    if given:
+        raise ConfigError(
+            build_message(
+                folder,
+                f"{join_names(given)} is for tables, and this is read as label folders",
+                do="Leave it out, or name the table",
+            )
+        )
 
 
 def _find_label(file: PurePosixPath, depth: int) -> str | None:

@@ -11,7 +11,10 @@ import numpy.typing as npt
 from manylabel.data.annotations import Annotations
 from manylabel.data.findings import Finding
 from manylabel.data.formats.assemble import assemble_annotations
-from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, ImageRoot, find_image_column
+from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, find_image_column
+from manylabel.data.formats.delimited import LabelColumn, find_label_column
+from manylabel.data.formats.format import Evidence, ReadOptions
+from manylabel.data.formats.source import Source
 from manylabel.data.formats.table import Table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
 from manylabel.labels.space import LabelSpace
@@ -38,15 +41,42 @@ def find_label_columns(table: Table, image_column: str) -> list[str]:
     ]
 
 
-def load_one_hot(
-    table: Table, root: ImageRoot, image_column: str | None = None, label_column: str | None = None
-) -> Annotations:
+def find_one_hot(source: Source, options: ReadOptions) -> Evidence | None:
+    """Return why a table has a column per label, or None where it has not.
+
+    A column called `labels` lists them, whatever 0/1 columns stand beside it, unless it is one of several 0/1 columns
+    itself. A label column that was asked for is the only label if it holds 0 and 1.
+    """
+    if source.kind != "table":
+        return None
+    table = source.table
+    image = find_image_column(table, options.image_column)
+    names = find_label_columns(table, image.name)
+    if not _is_one_hot(names, find_label_column(table, image.name, options.label_column), options.label_column):
+        return None
+    if options.label_column is not None:
+        labels = f"labels: column {options.label_column!r} of 0, 1 and unknown, as asked"
+        return (*table.evidence, image.evidence, labels)
+    evidence = [f"labels: columns that hold only 0, 1 and unknown: {len(names)}"]
+    extras = [name for name in table.names if name not in (*names, image.name, *RECORD_COLUMN_NAMES)]
+    evidence += [f"kept as extra columns: {join_names(extras)}"] if extras else []
+    return (*table.evidence, image.evidence, *evidence)
+
+
+def _is_one_hot(state_columns: list[str], listing: LabelColumn | None, label_column: str | None) -> bool:
+    if listing is not None and listing.name.casefold() == "labels":
+        return len(state_columns) > 1 and listing.name in state_columns
+    return bool(state_columns) and (label_column is None or label_column in state_columns)
+
+
+def load_one_hot(source: Source, options: ReadOptions) -> Annotations:
     """Read a one-hot table: 1 is present, 0 absent; empty, NaN, -1 and ? are unknown; other columns are extras.
 
     Raises:
         DataError: no column holds 0 and 1, or single cells of a label's column hold something else (all listed).
     """
-    image = find_image_column(table, image_column).name
+    table, label_column = source.table, options.label_column
+    image = find_image_column(table, options.image_column).name
     if label_column is not None:
         table.check_column(label_column)
     names = find_label_columns(table, image) if label_column is None else [label_column]
@@ -63,6 +93,7 @@ def load_one_hot(
     state_NL = np.stack(states, axis=1)
     targets = Targets.from_dense(state_NL == PRESENT, state_NL != UNKNOWN)
     findings = [] if label_column is not None else _find_doubtful_columns(table, [image, *names])
+    root = options.find_root(source)
     return assemble_annotations(
         table, root, image, names, LabelSpace(tuple(names)), targets, is_exhaustive=False, findings=findings
     )

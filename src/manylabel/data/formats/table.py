@@ -45,6 +45,13 @@ class Table:
         return len(next(iter(self.columns.values())))
 
     @property
+    def evidence(self) -> tuple[str, ...]:
+        """What was found of the file itself, in a sentence."""
+        return (
+            f"{self.num_rows} rows, {len(self.names)} columns, {self.encoding}, cells parted by {self.delimiter!r}",
+        )
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns, in order."""
         return tuple(self.columns)
