@@ -31,7 +31,7 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A table (CSV, TSV), a folder of label folders, or a folder with one table.",
+        help="A file of labels (CSV, JSON, XML, ...), a folder of label folders, or a folder with one such file.",
         show_default=False,
     ),
 ]
@@ -45,7 +45,7 @@ Images = Annotated[
     ),
 ]
 Layout = Annotated[
-    str | None, typer.Option("--layout", help="Overrule the layout that was found: one-hot, delimited or folders.")
+    str | None, typer.Option("--layout", help="Overrule the layout that was found, such as one-hot or coco.")
 ]
 ImageColumn = Annotated[
     str | None, typer.Option("--image-column", metavar="NAME", help="The column that names the images.")
@@ -114,6 +114,28 @@ def inspect(
     from manylabel.cli.inspect import run_inspect
 
     raise typer.Exit(run_inspect(data, images, layout, image_column, label_column, json, quiet))
+
+
+@app.command()
+def convert(
+    data: Data,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file or folder to write; it may not exist.", show_default=False)
+    ],
+    images: Images = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="LAYOUT", help="The layout to write; by default OUT's extension says.")
+    ] = None,
+    layout: Layout = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the labels of DATA in another layout; what that layout cannot hold is refused or said."""
+    from manylabel.cli.convert import run_convert
+    from manylabel.cli.tables import Reading
+
+    raise typer.Exit(run_convert(data, out, Reading(images, layout, image_column, label_column), to, quiet))
 
 
 @app.command()
