@@ -1,0 +1,1 @@
+"""Contracts: what an extension of yours has to keep; call these from your own tests."""
