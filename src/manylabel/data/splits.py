@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from manylabel.data.annotations import Annotations
+from manylabel.data.placing import place_units
+from manylabel.data.units import Units, name_units
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 
 PART_NAMES = ("train", "val", "test")
-
-_CHUNK_ROWS = 65_536
-_ROUNDING = 1e-9
-"""Shares are no exact binary numbers: parts whose need differs by less are equally good."""
 
 
 def split(
@@ -46,10 +43,10 @@ def split(
     """
     shares_P = _check_parts(parts)
     groups = _find_groups(annotations, group)
-    units = _Units.build(annotations, groups, seed)
-    if len(units.sizes_U) < len(shares_P):
-        raise DataError(_describe_too_few(annotations, len(units.sizes_U), len(shares_P)))
-    part_N = _place_units(units, shares_P)[units.unit_N]
+    units = Units.build(annotations.targets, name_units(annotations.images, groups), seed)
+    if len(units) < len(shares_P):
+        raise DataError(_describe_too_few(annotations, len(units), len(shares_P)))
+    part_N = place_units(units, shares_P)[units.unit_N]
     names = list(parts)
     records = tuple(
         replace(record, part=names[part], group=group_name)
@@ -130,87 +127,3 @@ def _describe_too_few(annotations: Annotations, num_units: int, num_parts: int) 
         expected=f"at least {num_parts}",
         do="Add images or ask for fewer parts",
     )
-
-
-@dataclass(frozen=True)
-class _Units:
-    """What is placed whole: the images of a group together, and every other image alone.
-
-    Shapes: N images, U units, L labels. `ranks_U` are numbers that depend on the seed and on the unit's name only.
-    """
-
-    unit_N: npt.NDArray[np.int64]
-    sizes_U: npt.NDArray[np.int64]
-    counts_UL: npt.NDArray[np.int32]
-    ranks_U: npt.NDArray[np.uint64]
-
-    @classmethod
-    def build(cls, annotations: Annotations, groups: list[str | None], seed: int) -> _Units:
-        unit_of: dict[str, int] = {}
-        unit_N = np.array(
-            [
-                unit_of.setdefault(f"group {group}" if group is not None else f"image {record.id}", len(unit_of))
-                for group, record in zip(groups, annotations.records, strict=True)
-            ],
-            np.int64,
-        )
-        counts_UL = np.zeros((len(unit_of), len(annotations.label_space)), np.int32)
-        for start in range(0, len(unit_N), _CHUNK_ROWS):
-            rows = slice(start, start + _CHUNK_ROWS)
-            np.add.at(counts_UL, unit_N[rows], annotations.targets.present_NL(rows))
-        ranks_U = np.array([_rank(seed, unit) for unit in unit_of], np.uint64)
-        return cls(unit_N, np.bincount(unit_N, minlength=len(unit_of)), counts_UL, ranks_U)
-
-
-def _rank(seed: int, unit: str) -> int:
-    """Return a number from the seed and a name: chance that no version of a library and no order of rows changes."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {unit}".encode(), digest_size=8).digest(), "big")
-
-
-def _place_units(units: _Units, shares_P: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the part of each unit: label by label, the rarest first, each goes to the part that needs it most.
-
-    What a part needs of a label is the share of its wanted images that it still lacks; its size counts like one more
-    label that every image has. Each choice lowers the sum of (got - wanted)^2 / wanted the most. Within a label
-    large groups come first: they are hard to place late.
-
-    Shapes: U units, L labels, P parts; K is L + 1, the images themselves being the last column.
-    """
-    counts_UK = np.column_stack([units.counts_UL, units.sizes_U])
-    left_K = counts_UK.sum(axis=0)
-    wanted_KP = np.maximum(left_K, 1)[:, None] * shares_P
-    need_KP = np.ones_like(wanted_KP)
-    part_U = np.full(len(counts_UK), -1, np.int64)
-    order_U = np.lexsort((units.ranks_U, -units.sizes_U))
-    # The images themselves are the most frequent column, so units without a label come last.
-    while left_K.any():
-        rarest = int(np.where(left_K > 0, left_K, np.iinfo(left_K.dtype).max).argmin())
-        placed = order_U[(part_U[order_U] < 0) & (counts_UK[order_U, rarest] > 0)]
-        for unit in placed:
-            columns = np.flatnonzero(counts_UK[unit])
-            counts_k = counts_UK[unit, columns, None]
-            filled_kP = counts_k / wanted_KP[columns]
-            # Half of what it fills is taken off: what counts is the need on the way, not before or after.
-            gain_P = (counts_k * (need_KP[columns] - filled_kP / 2)).sum(axis=0)
-            part = _choose_part(gain_P, need_KP[-1], int(units.ranks_U[unit]))
-            need_KP[columns, part] -= filled_kP[:, part]
-            part_U[unit] = part
-        left_K -= counts_UK[placed].sum(axis=0)
-    _fill_empty_parts(part_U, units, len(shares_P))
-    return part_U
-
-
-def _choose_part(gain_P: npt.NDArray[np.float64], room_P: npt.NDArray[np.float64], rank: int) -> int:
-    """Return the part with the largest gain among those that are not full; of equal ones chance decides."""
-    open_gain_P = np.where(room_P > _ROUNDING, gain_P, -np.inf)
-    best_P = np.flatnonzero(open_gain_P >= open_gain_P.max() - _ROUNDING)
-    return int(best_P[rank % len(best_P)])
-
-
-def _fill_empty_parts(part_U: npt.NDArray[np.int64], units: _Units, num_parts: int) -> None:
-    """Give every part at least one unit: tables of a few images would else leave one empty."""
-    for part in range(num_parts):
-        if not (part_U == part).any():
-            largest = int(np.bincount(part_U, minlength=num_parts).argmax())
-            donors = np.flatnonzero(part_U == largest)
-            part_U[donors[np.lexsort((units.ranks_U[donors], units.sizes_U[donors]))[0]]] = part
