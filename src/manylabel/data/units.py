@@ -127,6 +127,17 @@ def name_units(
     return [find_leader(name) for name in names] if leader_of else names
 
 
+def unit_to_group(name: str) -> str:
+    """Return what the group column says of a unit; one that is named after an image reads `like IMAGE`.
+
+    Example:
+        >>> unit_to_group("group film 3"), unit_to_group("image a.jpg")
+        ('film 3', 'like a.jpg')
+    """
+    kind, _, rest = name.partition(" ")
+    return rest if kind == "group" else f"like {rest}"
+
+
 def _rank(seed: int, unit: str) -> int:
     """Return a number from the seed and a name: chance that no version of a library and no order of rows changes."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {unit}".encode(), digest_size=8).digest(), "big")
