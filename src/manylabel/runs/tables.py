@@ -74,6 +74,6 @@ def _tell_findings(tables: Tables, tell: OnEvent) -> None:
         if overlap:
             message = f"Warning: {len(overlap)} images stand in {first} and in {second}: {join_names(overlap)}."
             tell("note", {"message": message})
-    for finding in find_findings(tables.train):
+    for finding in find_findings(tables.train, parts=("train",)):
         if finding.severity != "note":
             tell("note", {"message": f"{finding.severity.capitalize()}: {finding.message}"})

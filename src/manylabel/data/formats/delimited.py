@@ -253,6 +253,20 @@ def _read_cells(table: Table, name: str, separator: str) -> list[list[str]]:
     return [labels for labels in rows if labels is not None]
 
 
+def split_label_cells(cells: list[str]) -> list[list[str]]:
+    """Return the names that each cell lists, joined or as a list; what joins them is found as for a column of labels.
+
+    Example:
+        >>> split_label_cells(["['War', 'Drama']", "[]"]), split_label_cells(["War;Drama", ""])
+        ([['War', 'Drama'], []], [['War', 'Drama'], []])
+    """
+    separator = _find_separator([cell.strip() for cell in cells if cell.strip()])[0]
+    if separator != LIST:
+        return [_split_cell(cell, separator) for cell in cells]
+    lists = (_read_list(cell.strip()) for cell in cells)
+    return [[] if labels is None else labels for labels in lists]
+
+
 def _split_cell(cell: str, separator: str) -> list[str]:
     parts = cell.split() if separator == " " else cell.split(separator)
     return list(dict.fromkeys(label for label in (part.strip() for part in parts) if label))
