@@ -464,8 +464,7 @@ def test_the_reasons_why_labels_are_absent_are_told() -> None:
 def test_a_label_that_no_room_was_left_for_is_told() -> None:
     table = build_table(["x", "x", "."])
     assert describe_absent_labels({"1": table.select([0, 1]), "2": table.select([2])}) == [
-        "Labels of enough images, yet absent from a part that is too small for them, or whose images were kept: "
-        "x (2, none in 2)."
+        "Labels of which a part has none, for want of room or because images keep their parts: x (2, none in 2)."
     ]
     assert describe_absent_labels({"1": table.select([0, 2]), "2": table.select([1])}) == []
 

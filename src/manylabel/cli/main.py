@@ -152,6 +152,12 @@ def split(
     folds: Annotated[
         int | None, typer.Option("--folds", metavar="K", help="K equal parts fold0, fold1, ... instead of --parts.")
     ] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", metavar="N", help="Of --folds, fold N becomes test and the others train.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Divide anew; else an image that has a part in DATA keeps it.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same split.")] = 0,
     layout: Layout = None,
     image_column: ImageColumn = None,
@@ -161,7 +167,9 @@ def split(
     """Divide DATA into parts in which every label has its share, and write it as one table with a part column."""
     from manylabel.cli.split import run_split
 
-    raise typer.Exit(run_split(data, out, images, parts, group, folds, seed, layout, image_column, label_column, quiet))
+    raise typer.Exit(
+        run_split(data, out, images, parts, group, folds, fold, fresh, seed, layout, image_column, label_column, quiet)
+    )
 
 
 @app.command()

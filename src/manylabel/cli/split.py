@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from rich.markup import escape
@@ -12,10 +13,19 @@ from manylabel.cli.console import build_results_console
 from manylabel.data.annotations import Annotations
 from manylabel.data.formats.delimited import label_names_path, save_delimited
 from manylabel.data.formats.detect import load_annotations
-from manylabel.data.splits import describe_split, split, split_folds
+from manylabel.data.splits import (
+    LabelShare,
+    choose_fold,
+    describe_absent_labels,
+    describe_split,
+    split,
+    split_folds,
+)
 from manylabel.errors import ConfigError, build_message
 
 _SHOWN_LABELS = 40
+_SHOWN_PARTS = 3
+"""Most parts side by side: more do not fit into 80 columns."""
 
 
 def run_split(
@@ -25,6 +35,8 @@ def run_split(
     parts: str,
     group: str | None,
     folds: int | None,
+    fold: int | None,
+    fresh: bool,
     seed: int,
     layout: str | None,
     image_column: str | None,
@@ -33,16 +45,27 @@ def run_split(
 ) -> int:
     """Write the canonical table with its parts."""
     _check_out(out, data)
+    if fold is not None and folds is None:
+        raise ConfigError(build_message("--fold", "one fold of how many", got=fold, do="Give --folds too"))
     annotations = load_annotations(data, images, layout=layout, image_column=image_column, label_column=label_column)
-    if folds is not None:
-        tables = split_folds(annotations, folds, seed=seed, group=group)
-        shares = dict.fromkeys(tables, 1 / folds)
-    else:
+    if folds is None:
         shares = parse_parts(parts)
-        tables = split(annotations, shares, seed=seed, group=group)
+        tables = split(annotations, shares, seed=seed, group=group, keep_parts=not fresh)
+    else:
+        tables = split_folds(annotations, folds, seed=seed, group=group, keep_parts=not fresh)
+        shares = dict.fromkeys(tables, 1 / folds)
+    if folds is not None and fold is not None:
+        tables = choose_fold(tables, fold)
+        shares = {"train": 1 - 1 / folds, "test": 1 / folds}
     save_delimited(functools.reduce(Annotations.merge, tables.values()), out)
     if not quiet:
-        _print(tables, shares, out)
+        console = build_results_console()
+        for table in build_share_tables(tables, shares):
+            console.print(table)
+            console.print()
+        for sentence in [*_describe(annotations, fresh), *describe_absent_labels(tables)]:
+            console.print(sentence, markup=False, soft_wrap=True)
+        console.print(f"Written: {out} ({sum(map(len, tables.values())):,} images)", markup=False, soft_wrap=True)
     return 0
 
 
@@ -81,18 +104,60 @@ def _check_out(out: Path, data: str) -> None:
             )
 
 
-def _print(tables: dict[str, Annotations], shares: dict[str, float], out: Path) -> None:
-    console = build_results_console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("label", overflow="ellipsis", max_width=28)
-    for name, part in tables.items():
-        table.add_column(f"{name}\n{len(part):,} images", justify="right")
-    rows: dict[str, list[str]] = {}
+def _describe(annotations: Annotations, fresh: bool) -> Iterator[str]:
+    """Yield what a person should know of the table: images that are missing, and what was kept."""
+    for finding in annotations.findings:
+        if finding.kind == "missing-image":
+            yield f"Missing: {finding.message} {finding.fix}."
+    num_kept = 0 if fresh else sum(record.part is not None for record in annotations.records)
+    if num_kept == len(annotations):
+        yield f"All {num_kept:,} images had a part already, and keep it. --fresh divides anew."
+    elif num_kept:
+        yield f"{num_kept:,} images had a part already, and keep it; {len(annotations) - num_kept:,} were placed."
+
+
+def build_share_tables(tables: Mapping[str, Annotations], shares: Mapping[str, float]) -> Iterator[Table]:
+    """Yield tables of what each label wanted and got: three parts side by side, or of many equal parts the extremes."""
+    described: dict[str, list[LabelShare]] = {}
     for share in describe_split(tables, shares):
-        rows.setdefault(share.label, []).append(f"{share.got:,} of {share.wanted:.1f}")
-    for label, cells in list(rows.items())[:_SHOWN_LABELS]:
-        table.add_row(escape(label), *cells)
-    console.print(table)
-    if len(rows) > _SHOWN_LABELS:
-        console.print(f"... and {len(rows) - _SHOWN_LABELS} more labels.")
-    console.print(f"\nWritten: {out} (each cell: images with the label, got of wanted)", markup=False, soft_wrap=True)
+        described.setdefault(share.label, []).append(share)
+    names = list(tables)
+    if len(names) > _SHOWN_PARTS and len(set(shares.values())) == 1:
+        yield _build_table(_describe_equal_parts(tables), described, _describe_extremes)
+    else:
+        for start in range(0, len(names), _SHOWN_PARTS):
+            chosen = slice(start, start + _SHOWN_PARTS)
+            headers = [f"{name}\n{len(tables[name]):,} images" for name in names[chosen]]
+            yield _build_table(headers, described, functools.partial(_describe_each, chosen=chosen))
+
+
+def _build_table(
+    headers: list[str], described: Mapping[str, list[LabelShare]], describe: Callable[[list[LabelShare]], list[str]]
+) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, caption_justify="left")
+    table.add_column("label\n(got of wanted)", max_width=28)
+    for header in headers:
+        table.add_column(escape(header), justify="right", no_wrap=True)
+    for label, label_shares in list(described.items())[:_SHOWN_LABELS]:
+        table.add_row(escape(label), *describe(label_shares))
+    if len(described) > _SHOWN_LABELS:
+        table.caption = f"... and {len(described) - _SHOWN_LABELS} more labels."
+    return table
+
+
+def _describe_each(label_shares: list[LabelShare], chosen: slice) -> list[str]:
+    return [f"{share.got:,} of {share.wanted:,.1f}" for share in label_shares[chosen]]
+
+
+def _describe_equal_parts(tables: Mapping[str, Annotations]) -> list[str]:
+    sizes = [len(part) for part in tables.values()]
+    return [
+        f"in all\n{sum(sizes):,} images",
+        f"fewest of {len(sizes)}\n{min(sizes):,} images",
+        f"most\n{max(sizes):,} images",
+    ]
+
+
+def _describe_extremes(label_shares: list[LabelShare]) -> list[str]:
+    got, wanted = [share.got for share in label_shares], label_shares[0].wanted
+    return [f"{sum(got):,}", f"{min(got):,} of {wanted:,.1f}", f"{max(got):,} of {wanted:,.1f}"]

@@ -153,7 +153,7 @@ def _explain_absence(parts: Mapping[str, Annotations], column: int, num_images: 
     ]
     if len(set(holders)) < len(parts):
         return "Labels of fewer groups than there are parts, so absent from some"
-    return "Labels of enough images, yet absent from a part that is too small for them, or whose images were kept"
+    return "Labels of which a part has none, for want of room or because images keep their parts"
 
 
 def _check_parts(parts: Mapping[str, float]) -> npt.NDArray[np.float64]:
