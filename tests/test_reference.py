@@ -125,14 +125,14 @@ def test_the_page_of_commands_has_every_command_with_its_flags() -> None:
 
 
 def test_a_command_or_flag_that_is_missing_or_gone_is_found() -> None:
-    page = read_page("commands.md").replace("## demo", "## demonstration").replace("`--folds K`", "`--fold K`")
+    page = read_page("commands.md").replace("## demo", "## demonstration").replace("`--folds K`", "`--piles K`")
     faults = find_command_faults(page, read_commands())
     assert faults == [
         "no section on demo",
         "demo: --out is missing",
         "demo: --quiet is missing",
         "split: --folds is missing",
-        "split: --fold is no flag",
+        "split: --piles is no flag",
     ]
 
 
