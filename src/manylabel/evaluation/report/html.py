@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from manylabel.evaluation.evaluate import LabelRow, Report
 from manylabel.evaluation.pictures import MAX_SQUARES, render_curves
 from manylabel.evaluation.report.definitions import DEFINITIONS, HEADLINES
 from manylabel.evaluation.report.metrics import check_names_differ
+from manylabel.evaluation.report.page import render_page
 from manylabel.evaluation.report.sentences import (
     count,
     describe_baselines,
@@ -76,15 +76,12 @@ def render_html(
     pictures: Mapping[str, bytes] | None = None,
 ) -> str:
     """Return the page that `save_html` writes."""
-    from jinja2 import Environment, StrictUndefined
-
     if not reports:
         raise ConfigError(build_message("page", "there is no report to show", expected="one or more"))
     check_names_differ(reports)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["csp_hash"] = _hash_script
-    source = resources.files("manylabel.evaluation.report").joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    template = resources.files("manylabel.evaluation.report").joinpath("page.html").read_text(encoding="utf-8")
+    return render_page(
+        template,
         title=make_printable(title),
         reports=[_describe_report(report) for report in reports],
         curves=_embed_curves(history),
@@ -204,11 +201,6 @@ def _embed(data: bytes, caption: str) -> str:
     raise ConfigError(
         build_message(f"picture {caption!r}", "neither PNG nor SVG", got=data[:8], do="Give one of these")
     )
-
-
-def _hash_script(script: str) -> str:
-    """Return the digest by which the page allows this one script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode("ascii")
 
 
 def _list_settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
