@@ -53,7 +53,7 @@ _LEARNING = {"numpy", "PIL", "torch", "torchvision", "timm", "accelerate", "safe
 LIBRARIES: Mapping[str, set[str]] = {
     "cli": {"typer", "rich"},
     "server": {"starlette", "python_multipart"},
-    "runs": {"numpy", "rich"},
+    "runs": {"numpy", "rich", "jinja2"},
     "training": _LEARNING,
     "inference": {"numpy", "PIL", "onnxruntime", "pyarrow", "matplotlib"},
     "evaluation": {"numpy", "matplotlib", "jinja2", "rich", "PIL"},

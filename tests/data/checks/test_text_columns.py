@@ -27,7 +27,7 @@ def test_a_text_column_that_says_the_same_is_noted(cells: tuple[str, ...], build
     (finding,) = find_text_column_findings(build(build_table, *cells))
     assert (finding.severity, finding.kind, finding.rows) == ("note", "text-column", ("Genre",))
     assert finding.message == (
-        "Column 'Genre' is text that lists the labels again; the 0/1 columns were used and it was kept as an extra. "
+        "Column 'Genre' is text that lists the labels again: it was not read, but kept as an extra. "
         "The two agree for every image."
     )
 

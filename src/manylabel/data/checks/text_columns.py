@@ -38,7 +38,7 @@ def _compare_column(annotations: Annotations, column: str) -> Iterator[Finding]:
         if named_in[cell] and not _agrees(annotations, row, columns_in[cell])
     ]
     where = (
-        f"Column {column!r} is text that lists the labels again; the 0/1 columns were used and it was kept as an extra"
+        f"Column {column!r} is text that lists the labels again: it was not read, but kept as an extra"
     )
     unknown = f" It also names {join_names(others)}, which have no column." if others else ""
     if disagreeing:
