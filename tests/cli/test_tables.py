@@ -66,7 +66,8 @@ def test_parts_without_train_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         load_parts(Reading(), data, None, None, seed=0)
     assert str(error.value) == (
-        f"{data}: its parts are fold0, fold1, expected a part called train. Split it with 'manylabel split'."
+        f"{data}: its parts are fold0, fold1, expected a part called train. Split it with 'manylabel split'; "
+        "of folds, write one turn with --folds K --fold N."
     )
 
 

@@ -64,6 +64,8 @@ def test_every_count_is_that_of_the_plain_table(state_NL: np.ndarray) -> None:
     for row in range(len(state_NL)):
         assert targets.present_columns(row) == list(np.flatnonzero(state_NL[row] == PRESENT))
         assert targets.unknown_columns(row) == list(np.flatnonzero(state_NL[row] == UNKNOWN))
+    for column in range(state_NL.shape[1]):
+        assert targets.present_rows(column).tolist() == np.flatnonzero(state_NL[:, column] == PRESENT).tolist()
 
 
 @given(tables, st.data())

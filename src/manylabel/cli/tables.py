@@ -48,7 +48,7 @@ def load_parts(
                 data,
                 f"its parts are {join_names(list(parts))}",
                 expected="a part called train",
-                do="Split it with 'manylabel split'",
+                do="Split it with 'manylabel split'; of folds, write one turn with --folds K --fold N",
             )
         )
     if parts:

@@ -149,7 +149,7 @@ def _explain_absence(parts: Mapping[str, Annotations], column: int, num_images: 
     holders = [
         (part.records[row].group, part.records[row].id if part.records[row].group is None else "")
         for part in parts.values()
-        for row in np.flatnonzero(part.targets.present_NL()[:, column])
+        for row in part.targets.present_rows(column)
     ]
     if len(set(holders)) < len(parts):
         return "Labels of fewer groups than there are parts, so absent from some"

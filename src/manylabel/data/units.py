@@ -64,9 +64,8 @@ class Units:
         """Return the units in which some image has the label, in order; the column after the labels means any."""
         if column == self.targets.num_labels:
             return np.arange(len(self))
-        has_N = self.targets.present_bits[:, column >> 3] & (128 >> (column & 7)) > 0
         has_U = np.zeros(len(self), bool)
-        has_U[self.unit_N[has_N]] = True
+        has_U[self.unit_N[self.targets.present_rows(column)]] = True
         return np.flatnonzero(has_U)
 
     def count(self, chosen: IntArray) -> IntArray:

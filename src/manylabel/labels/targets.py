@@ -142,6 +142,10 @@ class Targets:
         """Return the columns of the labels that one image has."""
         return [int(column) for column in np.flatnonzero(self._unpack(self.present_bits[row]))]
 
+    def present_rows(self, column: int) -> IntArray:
+        """Return the rows of the images that have one label."""
+        return np.flatnonzero(self.present_bits[:, column >> 3] & (128 >> (column & 7)))
+
     def unknown_columns(self, row: int) -> list[int]:
         """Return the columns of the labels that nobody knows of one image."""
         return [int(column) for column in np.flatnonzero(~self._unpack(self.known_bits[row]))]
