@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from manylabel.augment.presets import PRESETS, AugmentSettings
+from manylabel.data.cures import CURES, DECIDED_BY_READING
+from manylabel.data.findings import FINDING_KINDS
 from manylabel.decisions import GOALS
 from manylabel.losses import LOSSES
 from manylabel.metrics.summary import SUMMARY_NAMES
@@ -174,3 +176,13 @@ def test_every_metric_has_a_row_and_no_row_is_left_over() -> None:
     page = read_page("metrics.md")
     rows = read_rows(page.split("## Baselines")[0])
     assert sorted(rows) == sorted(SUMMARY_NAMES)
+
+
+def test_every_kind_of_finding_has_a_row_with_its_severity_and_cure_and_no_row_is_left_over() -> None:
+    rows = read_rows(read_page("findings.md"))
+    assert list(rows) == list(FINDING_KINDS)
+    for name, (_, severity, meaning, about, cure, fix) in rows.items():
+        kind = FINDING_KINDS[name]
+        assert (severity, about, cure) == (kind.severity, kind.rows, kind.cure)
+        assert meaning
+        assert bool(fix) == (name in CURES or name in DECIDED_BY_READING), f"{name}: does --fix cure it?"

@@ -1,8 +1,13 @@
-"""`manylabel inspect`: how a table is understood, its first rows, its statistics, and what is wrong with it."""
+"""`manylabel inspect`: how a table is understood, its first rows, its statistics, what is wrong with it, and a cure."""
 
 from __future__ import annotations
 
 import json as json_format
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,13 +17,29 @@ from rich.table import Table
 from manylabel.cli.console import build_results_console, show_progress
 from manylabel.data.annotations import Annotations
 from manylabel.data.checks import find_findings, find_image_findings
+from manylabel.data.cures import CURES, CuredTable, cure_findings
 from manylabel.data.findings import Finding
-from manylabel.data.formats.detect import Layout, load_data
+from manylabel.data.formats.delimited import label_names_path, save_delimited
+from manylabel.data.formats.detect import LoadedData, load_data
+from manylabel.errors import ConfigError, build_message, join_problems
 from manylabel.labels.statistics import describe_targets
 
 _FIRST_ROWS = 5
 _SHOWN_LABELS = 30
 _COLOUR_OF_SEVERITY = {"error": "red", "warning": "yellow", "note": "cyan"}
+_INDENT = " " * 9
+"""What is found stands beside its severity: `warning` and two blanks."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was read, what is wrong with it, where its paths start, and the cleaned table, if one was written."""
+
+    loaded: LoadedData
+    findings: tuple[Finding, ...]
+    images: Path
+    table: Path | None = None
+    cured: CuredTable | None = None
 
 
 def run_inspect(
@@ -27,31 +48,72 @@ def run_inspect(
     layout: str | None,
     image_column: str | None,
     label_column: str | None,
+    fix: Path | None,
+    html: Path | None,
     json: bool,
     quiet: bool,
 ) -> int:
     """Print what was found; return 1 if a finding is an error."""
+    _check_outputs(fix, html)
     loaded = load_data(data, images, layout=layout, image_column=image_column, label_column=label_column)
     annotations = loaded.annotations
     with show_progress(quiet or json) as tell:
         tell("stage", {"name": "Opening images", "total": len(annotations)})
         image_findings = list(find_image_findings(annotations, lambda: tell("progress", {})))
-    findings = [*find_findings(annotations), *image_findings]
+    flags = {"--images": images, "--layout": layout, "--image-column": image_column, "--label-column": label_column}
+    findings = _order_findings([*find_findings(annotations), *image_findings], _build_command(data, flags))
+    beside = Path(data) if Path(data).is_dir() else Path(data).parent
+    inspection = Inspection(loaded, findings, beside if images is None else Path(images))
+    if fix is not None:
+        cured = cure_findings(annotations, findings)
+        save_delimited(cured.annotations, fix)
+        inspection = replace(inspection, table=fix, cured=cured)
+    if html is not None:
+        from manylabel.runs.inspection import save_inspection
+
+        save_inspection(html, annotations, loaded.layout, findings)
     if json:
         # Escaped: a name fits through a pipe of any encoding.
-        print(json_format.dumps(describe(annotations, loaded.layout, findings), indent=2))
+        print(json_format.dumps(describe(inspection), indent=2))
     else:
-        _print(build_results_console(), annotations, loaded.layout, findings)
+        _print(build_results_console(), inspection, html)
     return 1 if any(finding.severity == "error" for finding in findings) else 0
 
 
-def describe(annotations: Annotations, layout: Layout, findings: list[Finding]) -> dict[str, Any]:
-    """Return INTERFACE's JSON of an inspection."""
+def _check_outputs(fix: Path | None, html: Path | None) -> None:
+    """Refuse to write over anything but an older page, before the work is done."""
+    problems = [
+        build_message("--fix", f"{path} is there already", do="Choose another name: nothing is written over")
+        for path in ((fix, label_names_path(fix)) if fix is not None else ())
+        if path.exists()
+    ]
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        problems.append(build_message("--html", "not the name of a page", got=str(html), expected="NAME.html"))
+    if problems:
+        raise ConfigError(join_problems(problems))
+
+
+def _build_command(data: str, flags: dict[str, str | None]) -> str:
+    given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    return shlex.join(["manylabel", "inspect", data, *given, "--fix", "cleaned.csv"])
+
+
+def _order_findings(findings: Sequence[Finding], command: str) -> tuple[Finding, ...]:
+    """Return the gravest first, each that `--fix` cures with the command that does it."""
+    ordered = sorted(findings, key=lambda finding: list(_COLOUR_OF_SEVERITY).index(finding.severity))
+    return tuple(
+        replace(finding, fix=f"{finding.fix}: {command}") if finding.kind in CURES else finding for finding in ordered
+    )
+
+
+def describe(inspection: Inspection) -> dict[str, Any]:
+    """Return INTERFACE's JSON of an inspection; `fixed` only where a cleaned table was written."""
+    annotations, layout = inspection.loaded.annotations, inspection.loaded.layout
     targets = annotations.targets
     counts = zip(
         annotations.label_space, targets.num_present_L, targets.num_absent_L, targets.num_unknown_L, strict=True
     )
-    return {
+    described: dict[str, Any] = {
         "layout": layout.name,
         "evidence": list(layout.evidence),
         "num_images": len(annotations),
@@ -60,11 +122,21 @@ def describe(annotations: Annotations, layout: Layout, findings: list[Finding]) 
             {"label": label, "present": int(present), "absent": int(absent), "unknown": int(unknown)}
             for label, present, absent, unknown in counts
         ],
-        "findings": [finding.to_dict() for finding in findings],
+        "findings": [finding.to_dict() for finding in inspection.findings],
     }
+    if inspection.cured is not None:
+        described["fixed"] = {
+            "table": str(inspection.table),
+            "num_images": len(inspection.cured.annotations),
+            "num_labels": len(inspection.cured.annotations.label_space),
+            "changes": list(inspection.cured.changes),
+            "left": [finding.to_dict() for finding in inspection.cured.left],
+        }
+    return described
 
 
-def _print(console: Console, annotations: Annotations, layout: Layout, findings: list[Finding]) -> None:
+def _print(console: Console, inspection: Inspection, html: Path | None) -> None:
+    annotations, layout = inspection.loaded.annotations, inspection.loaded.layout
     # Lines are not broken: a path has to stay whole for whoever copies it or searches for it.
     console.print(f"[bold]{escape(annotations.name)}[/bold]: {layout.name}", soft_wrap=True)
     for sentence in layout.evidence:
@@ -86,7 +158,15 @@ def _print(console: Console, annotations: Annotations, layout: Layout, findings:
         )
     console.print()
     _print_labels(console, annotations)
-    _print_findings(console, findings)
+    console.print("[bold]Findings[/bold]")
+    if not inspection.findings:
+        console.print("Nothing to complain about.")
+    for finding in inspection.findings:
+        _print_finding(console, finding)
+    if inspection.cured is not None and inspection.table is not None:
+        _print_cured(console, inspection.cured, inspection.table, inspection.images)
+    if html is not None:
+        console.print(f"\nPage: {html}", markup=False, soft_wrap=True)
 
 
 def _print_labels(console: Console, annotations: Annotations) -> None:
@@ -111,11 +191,34 @@ def _print_labels(console: Console, annotations: Annotations) -> None:
     console.print()
 
 
-def _print_findings(console: Console, findings: list[Finding]) -> None:
-    if not findings:
-        console.print("Nothing to complain about.")
-    for finding in findings:
-        colour = _COLOUR_OF_SEVERITY[finding.severity]
-        console.print(f"[{colour}]{finding.severity}[/{colour}] {escape(finding.message)}", soft_wrap=True)
-        if finding.fix:
-            console.print(f"    {finding.fix}.", markup=False)
+def _print_finding(console: Console, finding: Finding) -> None:
+    colour = _COLOUR_OF_SEVERITY[finding.severity]
+    message = _indent(console, finding.message).lstrip()
+    console.print(f"[{colour}]{finding.severity:<{len(_INDENT)}}[/{colour}]{escape(message)}", soft_wrap=True)
+    if finding.fix:
+        console.print(f"[dim]{escape(_indent(console, f'{finding.fix}.'))}[/dim]", soft_wrap=True)
+
+
+def _print_cured(console: Console, cured: CuredTable, path: Path, images: Path) -> None:
+    annotations = cured.annotations
+    console.print(
+        f"\n[bold]Written[/bold]: {escape(str(path))} ({len(annotations):,} images, "
+        f"{len(annotations.label_space):,} labels); the original is as it was",
+        soft_wrap=True,
+    )
+    for change in cured.changes if cured.changes else ("Nothing was changed: no finding has a cure that is safe.",):
+        console.print(_indent(console, change, "  "), markup=False, soft_wrap=True)
+    left = [finding.kind for finding in cured.left if finding.severity != "note"]
+    if left:
+        sentence = f"Left for you to decide: {', '.join(dict.fromkeys(left))}."
+        console.print(_indent(console, sentence, "  "), markup=False, soft_wrap=True)
+    command = shlex.join(["manylabel", "split", str(path), "split.csv", "--images", str(images)])
+    console.print(f"  Next: {command}", markup=False, soft_wrap=True)
+
+
+def _indent(console: Console, text: str, indent: str = _INDENT) -> str:
+    """Return the text in lines that fit, broken at blanks alone: a name stays whole for whoever searches for it."""
+    width = max(60, min(console.width, 100))
+    return textwrap.fill(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

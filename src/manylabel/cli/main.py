@@ -107,13 +107,20 @@ def inspect(
     layout: Layout = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="FILE.csv", help="Write a cleaned table there and say what was changed."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE.html", help="Write what was found as one page with pictures.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Show how DATA is understood and what is wrong with it; exit code 1 if any finding is an error."""
     from manylabel.cli.inspect import run_inspect
 
-    raise typer.Exit(run_inspect(data, images, layout, image_column, label_column, json, quiet))
+    raise typer.Exit(run_inspect(data, images, layout, image_column, label_column, fix, html, json, quiet))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from manylabel.errors import DataError, build_message, join_names
 from manylabel.labels.targets import Targets
 
 Cure = Callable[[Annotations, Finding], tuple[Annotations, str]]
-"""Takes a table and a finding about it; gives the cured table and a sentence that says what was changed."""
+"""Takes a table and a finding about it; gives the cured table and a sentence that says what was changed, if anything."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def cure_findings(annotations: Annotations, findings: Sequence[Finding]) -> Cure
         findings: what was found; findings of kinds that have no cure are left.
 
     Raises:
-        DataError: no image is left.
+        DataError: no image with a label is left.
     """
     cells_kinds = {finding.kind for finding in find_table_findings(annotations)}
     others = [finding for finding in findings if finding.kind not in cells_kinds]
@@ -46,9 +46,7 @@ def cure_findings(annotations: Annotations, findings: Sequence[Finding]) -> Cure
     for kind, cure in CURES.items():
         for finding in [each for each in (*others, *find_table_findings(annotations)) if each.kind == kind]:
             annotations, change = cure(annotations, finding)
-            changes.append(change)
-    if not len(annotations):
-        raise DataError(build_message(annotations.name, "no image is left once the unusable ones are removed"))
+            changes += [change] if change else []
     cured = {*CURES, *DECIDED_BY_READING}
     left = [finding for finding in (*others, *find_table_findings(annotations)) if finding.kind not in cured]
     return CuredTable(annotations, tuple(changes), tuple(left))
@@ -58,6 +56,10 @@ def remove_images(annotations: Annotations, finding: Finding) -> tuple[Annotatio
     """Remove the rows of images that cannot be used."""
     gone = set(finding.rows)
     kept = annotations.filter(lambda record: record.id not in gone)
+    if not kept.targets.num_present_L.any():
+        raise DataError(build_message(annotations.name, "no image with a label is left without the unusable ones"))
+    if len(kept) == len(annotations):
+        return annotations, ""
     return kept, f"Removed {len(annotations) - len(kept):,} images ({finding.kind}): {join_names(finding.rows)}."
 
 
