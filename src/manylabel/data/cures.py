@@ -15,7 +15,7 @@ from manylabel.errors import DataError, build_message, join_names
 from manylabel.labels.targets import Targets
 
 Cure = Callable[[Annotations, Finding], tuple[Annotations, str]]
-"""Takes a table and a finding about it; gives the cured table and a sentence that says what was changed, if anything."""
+"""Takes a table and a finding about it; gives the cured table and a sentence that says what changed, if anything."""
 
 
 @dataclass(frozen=True)

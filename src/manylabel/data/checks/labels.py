@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,13 @@ def find_label_findings(annotations: Annotations, parts: Sequence[str] = PART_NA
         parts: the parts that are wanted; a table that has several parts is judged by its own.
     """
     yield from _find_constant_labels(annotations)
-    if len(annotations.parts()) > 1:
-        yield from _find_labels_missing_in_parts(annotations)
+    own_parts = annotations.parts()
+    if len(own_parts) > 1:
+        yield from _find_labels_missing_in_parts(annotations, own_parts)
+        yield from _find_rare_labels(annotations, at_least=1)
     else:
         yield from _find_labels_rarer_than_parts(annotations, parts)
-    yield from _find_rare_labels(annotations, parts)
+        yield from _find_rare_labels(annotations, at_least=len(parts))
     yield from _find_silent_images(annotations)
     yield from _find_unknown_cells(annotations)
 
@@ -47,8 +49,7 @@ def _find_constant_labels(annotations: Annotations) -> Iterator[Finding]:
         yield build_finding("label-without-negative", message, always)
 
 
-def _find_labels_missing_in_parts(annotations: Annotations) -> Iterator[Finding]:
-    parts = annotations.parts()
+def _find_labels_missing_in_parts(annotations: Annotations, parts: Mapping[str, Annotations]) -> Iterator[Finding]:
     present_PL = np.stack([part.targets.num_present_L for part in parts.values()])
     is_lacking_PL = (present_PL == 0) & (present_PL.sum(axis=0) > 0)
     if is_lacking_PL.any():
@@ -87,10 +88,11 @@ def count_places(annotations: Annotations) -> IntArray:
     return Targets(bits, bits.copy(), targets.num_labels).num_present_L
 
 
-def _find_rare_labels(annotations: Annotations, parts: Sequence[str]) -> Iterator[Finding]:
+def _find_rare_labels(annotations: Annotations, at_least: int) -> Iterator[Finding]:
+    """Yield the labels of few images, without those that were named because they stand in too few places."""
     present_L = annotations.targets.num_present_L
-    is_told_L = count_places(annotations) < len(parts) if len(annotations.parts()) < 2 else False
-    rare = _name(annotations, (present_L > 0) & (present_L < FEW_POSITIVES) & ~np.asarray(is_told_L))
+    is_rare_L = (present_L > 0) & (present_L < FEW_POSITIVES) & (count_places(annotations) >= at_least)
+    rare = _name(annotations, is_rare_L)
     if rare:
         message = f"Labels that fewer than {FEW_POSITIVES} images have: {_join_counts(annotations, rare)}."
         yield build_finding("rare-label", message, rare)
