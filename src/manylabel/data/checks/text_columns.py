@@ -37,9 +37,7 @@ def _compare_column(annotations: Annotations, column: str) -> Iterator[Finding]:
         for row, (record, cell) in enumerate(zip(annotations.records, cells, strict=True))
         if named_in[cell] and not _agrees(annotations, row, columns_in[cell])
     ]
-    where = (
-        f"Column {column!r} is text that lists the labels again: it was not read, but kept as an extra"
-    )
+    where = f"Column {column!r} is text that lists the labels again: it was not read, but kept as an extra"
     unknown = f" It also names {join_names(others)}, which have no column." if others else ""
     if disagreeing:
         message = f"{where}. They disagree for {len(disagreeing):,} images: {join_names(disagreeing)}.{unknown}"
