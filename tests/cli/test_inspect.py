@@ -161,10 +161,10 @@ def test_fix_writes_a_cleaned_table_and_says_what_changed(
         encoding="utf-8"
     ) == "image,labels,unknown\na.png,cat|dog,\nb.png,dog,cat\nc.png,cat|dog,\n".replace("cat|dog", "dog|cat")
     assert f"Written: {out} (3 images, 2 labels); the original is as it was" in text
-    assert "Made unknown on what the rows of 1 images contradict each other: b.png." in text
-    assert "Removed 1 images (image-broken): cut.png." in text
+    assert "Made unknown what the rows of 1 image contradict each other on: b.png." in text
+    assert "Removed 1 image (image-broken): cut.png." in text
     assert "Renamed labels: 'Dog' to 'dog'." in text
-    assert "Removed 1 labels that no image has: moon." in text
+    assert "Removed 1 label that no image has: moon." in text
     assert f"Next: manylabel split {out} split.csv --images {folder}" in text
     assert f"remove the rows: manylabel inspect {folder / 'labels.csv'} --fix cleaned.csv." in text
 

@@ -38,7 +38,7 @@ def test_images_that_cannot_be_used_are_removed(kind: str) -> None:
     cured = cure_findings(table, [build_finding(kind, "...", ["1.jpg"])])
     assert cured.annotations.images == ("0.jpg", "2.jpg")
     assert read(cured.annotations) == [[1, 0], [1, 1]]
-    assert cured.changes[0] == f"Removed 1 images ({kind}): 1.jpg."
+    assert cured.changes[0] == f"Removed 1 image ({kind}): 1.jpg."
     assert len(table) == 3
 
 
@@ -47,7 +47,7 @@ def test_an_image_found_twice_is_removed_once() -> None:
     findings = [build_finding("image-missing", "...", ["1.jpg"]), build_finding("missing-image", "...", ["1.jpg"])]
     cured = cure_findings(table, findings)
     assert len(cured.annotations) == 2
-    assert cured.changes == ("Removed 1 images (missing-image): 1.jpg.",)
+    assert cured.changes == ("Removed 1 image (missing-image): 1.jpg.",)
 
 
 def test_without_an_image_left_there_is_no_table() -> None:
@@ -83,7 +83,7 @@ def test_spellings_of_one_label_become_the_frequent_one_and_empty_labels_go() ->
     cured = cure_findings(table, find_findings(table))
     assert cured.annotations.label_space.names == ("Sci-Fi",)
     assert read(cured.annotations) == [[1], [1], [1]]
-    assert cured.changes == ("Renamed labels: 'sci fi' to 'Sci-Fi'.", "Removed 1 labels that no image has: war.")
+    assert cured.changes == ("Renamed labels: 'sci fi' to 'Sci-Fi'.", "Removed 1 label that no image has: war.")
     assert [finding.kind for finding in cured.left] == ["label-without-negative", "rare-label"]
 
 
@@ -91,7 +91,7 @@ def test_a_label_whose_only_image_is_removed_goes_too() -> None:
     table = build([[1, 0], [1, 0], [0, 1]], "a", "b")
     cured = cure_findings(table, [*find_findings(table), build_finding("image-broken", "...", ["2.jpg"])])
     assert cured.annotations.label_space.names == ("a",)
-    assert cured.changes == ("Removed 1 images (image-broken): 2.jpg.", "Removed 1 labels that no image has: b.")
+    assert cured.changes == ("Removed 1 image (image-broken): 2.jpg.", "Removed 1 label that no image has: b.")
 
 
 def test_what_reading_decided_is_said_and_what_has_no_cure_is_left() -> None:
@@ -104,9 +104,9 @@ def test_what_reading_decided_is_said_and_what_has_no_cure_is_left() -> None:
     table = replace(table, findings=noticed)
     cured = cure_findings(table, find_findings(table))
     assert cured.changes == (
-        "Wrote one row for each of 2 images that stood in several: 0.jpg, 1.jpg.",
-        "Made unknown on what the rows of 1 images contradict each other: 2.jpg.",
-        "Kept in the part of their first row 1 images that stood in several parts: 2.jpg.",
+        "Made one row of the rows of 2 images: 0.jpg, 1.jpg.",
+        "Made unknown what the rows of 1 image contradict each other on: 2.jpg.",
+        "Chose the part of the first row for 1 image: 2.jpg.",
     )
     assert [finding.kind for finding in cured.left] == ["similar-labels"]
     assert cured.annotations.label_space == table.label_space

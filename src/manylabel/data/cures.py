@@ -39,7 +39,7 @@ def cure_findings(annotations: Annotations, findings: Sequence[Finding]) -> Cure
     cells_kinds = {finding.kind for finding in find_table_findings(annotations)}
     others = [finding for finding in findings if finding.kind not in cells_kinds]
     changes = [
-        f"{DECIDED_BY_READING[each.kind].format(f'{len(each.rows):,}')}: {join_names(each.rows)}."
+        f"{DECIDED_BY_READING[each.kind].format(_count(len(each.rows), 'image'))}: {join_names(each.rows)}."
         for each in others
         if each.kind in DECIDED_BY_READING
     ]
@@ -60,7 +60,10 @@ def remove_images(annotations: Annotations, finding: Finding) -> tuple[Annotatio
         raise DataError(build_message(annotations.name, "no image with a label is left without the unusable ones"))
     if len(kept) == len(annotations):
         return annotations, ""
-    return kept, f"Removed {len(annotations) - len(kept):,} images ({finding.kind}): {join_names(finding.rows)}."
+    return (
+        kept,
+        f"Removed {_count(len(annotations) - len(kept), 'image')} ({finding.kind}): {join_names(finding.rows)}.",
+    )
 
 
 def merge_same_labels(annotations: Annotations, finding: Finding) -> tuple[Annotations, str]:
@@ -102,8 +105,12 @@ def _add_column(bits: npt.NDArray[np.uint8], source: int, target: int) -> None:
 def remove_labels(annotations: Annotations, finding: Finding) -> tuple[Annotations, str]:
     """Remove labels that no image has."""
     left = annotations.label_space.subset(name for name in annotations.label_space if name not in set(finding.rows))
-    sentence = f"Removed {len(finding.rows):,} labels that no image has: {join_names(finding.rows)}."
+    sentence = f"Removed {_count(len(finding.rows), 'label')} that no image has: {join_names(finding.rows)}."
     return annotations.align(left, unknown_labels="drop"), sentence
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 CURES: Mapping[str, Cure] = {
@@ -122,8 +129,8 @@ CURES: Mapping[str, Cure] = {
 """The cure of each kind of finding that has a safe one, in the order in which they are applied."""
 
 DECIDED_BY_READING: Mapping[str, str] = {
-    "repeated-image": "Wrote one row for each of {} images that stood in several",
-    "contradicting-rows": "Made unknown on what the rows of {} images contradict each other",
-    "image-in-two-parts": "Kept in the part of their first row {} images that stood in several parts",
+    "repeated-image": "Made one row of the rows of {}",
+    "contradicting-rows": "Made unknown what the rows of {} contradict each other on",
+    "image-in-two-parts": "Chose the part of the first row for {}",
 }
 """What reading has decided already, so that writing the table cures it."""

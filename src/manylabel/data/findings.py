@@ -63,7 +63,9 @@ FINDING_KINDS: Mapping[str, FindingKind] = {
     "repeated-image": FindingKind("note", "images", "Nothing to do; what is written has each once"),
     "contradicting-rows": FindingKind("warning", "images", "Decide on one row per image"),
     "image-in-two-parts": FindingKind("error", "images", "Keep each image in one part"),
-    "group-in-two-parts": FindingKind("error", "images", "Split again: 'manylabel split' keeps groups together"),
+    "group-in-two-parts": FindingKind(
+        "error", "images", "Split anew with 'manylabel split --fresh': it keeps groups together"
+    ),
     "outside-label-folder": FindingKind("warning", "images", "Move them into label folders"),
     "image-without-label": FindingKind("note", "images", "Nothing to do if none of the labels fits them"),
     "image-without-known-label": FindingKind("warning", "images", "Label them, or remove the rows"),
@@ -73,7 +75,9 @@ FINDING_KINDS: Mapping[str, FindingKind] = {
     "label-without-negative": FindingKind("warning", "labels", "Add images without them, or remove these labels"),
     "label-too-rare": FindingKind("warning", "labels", "Add images with them, merge them into others or remove them"),
     "rare-label": FindingKind("warning", "labels", "Add images with them"),
-    "label-missing-in-part": FindingKind("warning", "labels", "Split again, or add images with them"),
+    "label-missing-in-part": FindingKind(
+        "warning", "labels", "Split anew with 'manylabel split --fresh', or add images with them"
+    ),
     "label-named-missing": FindingKind(
         "warning", "labels", "If it means that nobody knows, remove it and mark the labels of its images as unknown"
     ),

@@ -84,6 +84,11 @@ def test_labels_that_mostly_stand_together_are_named_the_closest_first(build_tab
     }
 
 
+def test_labels_that_are_frequent_meet_by_chance(build_table: Build) -> None:
+    table = build(build_table, a=at(*range(90)), b=at(*range(9, 99)))
+    assert find(table) == {}  # 81 of the 99 images with either, but 81 are expected
+
+
 def test_counts_over_chunks_are_those_of_a_plain_count(monkeypatch: pytest.MonkeyPatch, build_table: Build) -> None:
     state_NL = np.random.default_rng(0).integers(-1, 2, (50, 9))
     monkeypatch.setattr(pairs, "_CHUNK_ROWS", 7)

@@ -23,6 +23,9 @@ MAX_CHANCE = 1e-4
 STRONG_OVERLAP = 0.5
 """The share of the images with either of two labels that have both, from which it is worth a note."""
 
+CLOSER_THAN_CHANCE = 1.5
+"""How many times as often as two labels meet by chance they have to: frequent labels often do."""
+
 MAX_COMPARED_LABELS = 2000
 """Of more labels the most frequent ones are compared: the table of pairs grows with the square."""
 
@@ -79,7 +82,8 @@ def find_pair_findings(annotations: Annotations) -> Iterator[Finding]:
     is_implied_KK = always_KK & ~is_identical_KK & (chance_KK < MAX_CHANCE)
     yield from _describe_identical(names_K, counts, is_identical_KK)
     yield from _describe_implied(names_K, counts, is_implied_KK)
-    yield from _describe_co_occurring(names_K, counts, always_KK | always_KK.T)
+    is_likely_KK = counts.both_KK < CLOSER_THAN_CHANCE * counts.met_KK * share_K[None, :]
+    yield from _describe_co_occurring(names_K, counts, always_KK | always_KK.T | is_likely_KK)
 
 
 def _find_always(counts: PairCounts) -> BoolArray:
@@ -107,10 +111,10 @@ def _describe_implied(names_K: Sequence[str], counts: PairCounts, is_implied_KK:
         yield build_finding("implied-label", message, _flatten(names_K, pairs))
 
 
-def _describe_co_occurring(names_K: Sequence[str], counts: PairCounts, is_told_KK: BoolArray) -> Iterator[Finding]:
+def _describe_co_occurring(names_K: Sequence[str], counts: PairCounts, is_left_out_KK: BoolArray) -> Iterator[Finding]:
     either_KK = counts.met_KK + counts.met_KK.T - counts.both_KK
     share_KK = counts.both_KK / np.maximum(either_KK, 1)
-    is_strong_KK = (share_KK >= STRONG_OVERLAP) & (counts.both_KK >= MIN_SUPPORT) & ~is_told_KK
+    is_strong_KK = (share_KK >= STRONG_OVERLAP) & (counts.both_KK >= MIN_SUPPORT) & ~is_left_out_KK
     pairs = _order_pairs(np.triu(is_strong_KK, 1), share_KK)
     if pairs:
         shown = [
