@@ -27,10 +27,14 @@ from manylabel.data.images import (
     MAX_PIXELS,
     ImageError,
     ImageErrorKind,
+    ImageHeader,
     find_images,
     image_size_px,
     load_image,
+    read_header,
+    read_image_file,
 )
+from manylabel.data.preprocess import Preprocess
 from manylabel.errors import ConfigError, DataError, ManylabelError
 
 COCO = Path(__file__).parents[2].parent / "shared" / "data" / "coco128" / "images"
@@ -1157,3 +1161,55 @@ def test_all_128_photographs_are_decoded() -> None:
     assert len(found) == 128
     for path in found:
         assert load_image(path).size == image_size_px(path)
+
+
+# --- decoding at a smaller scale ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [pytest.param((1000, 600), id="landscape"), pytest.param((600, 1000), id="portrait")])
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_a_jpeg_decoded_at_a_smaller_scale_is_upright_and_large_enough(tag: int, size: tuple[int, int]) -> None:
+    upright = make_photo(*size)
+    data = store_turned(upright, tag, "JPEG", quality=90)
+
+    image = load_image(data, min_size_px=(size[0] // 2 - 10, 150))
+
+    assert image.size == (size[0] // 2, size[1] // 2), "half is enough, a quarter is too small in one direction"
+    assert mean_difference(at_224(image), at_224(load_image(store_turned(upright, 1, "JPEG", quality=90)))) <= 3
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "BMP", "WEBP"])
+def test_other_formats_come_at_full_size(format_name: str) -> None:
+    assert load_image(to_bytes(make_photo(400, 300), format_name), min_size_px=(20, 20)).size == (400, 300)
+
+
+def test_a_cut_off_jpeg_is_refused_at_a_smaller_scale_too() -> None:
+    data = to_bytes(make_photo(800, 800), "JPEG", quality=90)
+    with pytest.raises(ImageError, match="ends early"):
+        load_image(data[: len(data) * 9 // 10], min_size_px=(100, 100))
+
+
+@pytest.mark.skipif(not COCO.is_dir(), reason="the real photographs are not beside this checkout")
+def test_photographs_differ_little_from_the_plain_path() -> None:
+    preprocess = Preprocess(height_px=224, width_px=224, mean=(0, 0, 0), std=(1, 1, 1))
+    differences = [
+        mean_difference(preprocess.resize_image(load_image(path, min_size_px=(224, 224))), at_224(load_image(path)))
+        for path in find_images(COCO)
+    ]
+    assert np.mean(differences) <= 2
+
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+def test_a_header_says_format_upright_size_and_orientation() -> None:
+    data = store_turned(make_photo(30, 20), 6, "JPEG")
+    assert read_header(data) == ImageHeader("JPEG", 30, 20, 6)
+    assert read_header(to_bytes(make_photo(30, 20), "PNG")) == ImageHeader("PNG", 30, 20, 1)
+
+
+def test_only_a_regular_file_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"123")
+    assert read_image_file(tmp_path / "a.jpg") == b"123"
+    with pytest.raises(ImageError, match="this is a folder"):
+        read_image_file(tmp_path)

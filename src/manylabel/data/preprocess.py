@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from manylabel.data.images import ImageSource, load_image
 from manylabel.errors import ConfigError, build_message, join_names, join_problems, suggest_name
 
 ResizeMode = Literal["squash", "crop", "pad"]
@@ -68,6 +69,13 @@ class Preprocess:
         object.__setattr__(self, "width_px", operator.index(self.width_px))
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
+
+    def load(self, source: ImageSource, *, name: str | None = None) -> npt.NDArray[np.float32]:
+        """Read an image and return it as the model is given it, CHW: one way for validation, export and inference.
+
+        Args and Raises: as `load_image`.
+        """
+        return self(load_image(source, name=name, min_size_px=(self.width_px, self.height_px)))
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the image as the model is given it, CHW.

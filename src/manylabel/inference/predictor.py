@@ -15,7 +15,7 @@ from PIL import Image
 
 from manylabel.bundle.bundle import Bundle, load_bundle
 from manylabel.data.annotations import Annotations
-from manylabel.data.images import ImageError, load_image
+from manylabel.data.images import ImageError
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import BundleError, build_message
@@ -120,7 +120,7 @@ class Predictor:
 
     def _prepare(self, image: ImageSource, name: str) -> npt.NDArray[np.float32] | ImageError:
         try:
-            return self.preprocess(load_image(image, name=name))
+            return self.preprocess.load(image, name=name)
         except ImageError as error:
             return error
 

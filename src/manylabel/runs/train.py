@@ -20,7 +20,7 @@ from manylabel.bundle.export import move_bundle, save_bundle, save_policy
 from manylabel.bundle.manifest import Manifest
 from manylabel.data.annotations import Annotations
 from manylabel.data.formats.delimited import save_delimited
-from manylabel.data.images import ImageError, load_image
+from manylabel.data.images import ImageError
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions import GOALS
 from manylabel.decisions.policy import DecisionPolicy
@@ -167,7 +167,7 @@ def _load_some_images(table: Annotations, preprocess: Preprocess) -> npt.NDArray
     reasons: list[str] = []
     for record in table.records:
         try:
-            pixels.append(preprocess(load_image(record.source, name=record.id)))
+            pixels.append(preprocess.load(record.source, name=record.id))
         except ImageError as error:
             reasons.append(str(error))
         if len(pixels) == _PARITY_IMAGES:

@@ -101,7 +101,8 @@ class ImageDataset(Dataset[Example]):
         truth_L = torch.from_numpy(self.annotations.targets.present_NL([row])[0].astype(np.float32))
         known_L = torch.from_numpy(self.annotations.targets.known_NL([row])[0])
         try:
-            image = load_image(record.source, name=record.id)
+            size = (self.preprocess.width_px, self.preprocess.height_px)
+            image = load_image(record.source, name=record.id, min_size_px=size)
         except ImageError as error:
             return Example(row, None, truth_L, known_L, str(error))
         if draw_seed is None or self.augmentation is None:
