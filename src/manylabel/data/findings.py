@@ -59,6 +59,13 @@ FINDING_KINDS: Mapping[str, FindingKind] = {
     "image-huge": FindingKind("note", "images", "Make smaller copies if reading them slows training down"),
     "image-misnamed": FindingKind("note", "images", "Nothing to do here; rename them if other programs read them"),
     "image-turned": FindingKind("note", "images", "Nothing to do here: they are turned upright before use"),
+    # Duplicates.
+    "duplicate-in-two-parts": FindingKind(
+        "error", "images", "Split anew with 'manylabel split --fresh': it keeps such images together"
+    ),
+    "contradicting-duplicates": FindingKind("warning", "images", "Decide on the labels of each picture"),
+    "exact-duplicate": FindingKind("note", "images", "Nothing to do: 'manylabel split' keeps them in one part"),
+    "near-duplicate": FindingKind("note", "images", "Nothing to do: 'manylabel split' keeps them in one part"),
     # Rows.
     "repeated-image": FindingKind("note", "images", "Nothing to do; what is written has each once"),
     "contradicting-rows": FindingKind("warning", "images", "Decide on one row per image"),
