@@ -17,6 +17,8 @@ from manylabel.errors import ConfigError, DataError, build_message, join_names, 
 
 PART_NAMES = ("train", "val", "test")
 
+_IGNORE = ", or let duplicates part with --near-duplicates ignore"
+
 
 def split(
     annotations: Annotations,
@@ -64,8 +66,8 @@ def split(
     units = Units.build(annotations.targets, unit_names, seed)
     kept_U = np.full(len(units), -1, np.int64)
     if keep_parts:
-        kept_U = _find_kept_parts(annotations, names, groups, units)
-    _check_enough(annotations, names, units, kept_U)
+        kept_U = _find_kept_parts(annotations, names, groups, units, bool(relatives))
+    _check_enough(annotations, names, units, kept_U, bool(relatives))
     part_N = place_units(units, shares_P, kept_U)[units.unit_N]
     records = tuple(
         replace(record, part=names[part], group=group_name)
@@ -205,7 +207,7 @@ def _check_relatives(annotations: Annotations, relatives: Sequence[Collection[st
 
 
 def _find_kept_parts(
-    annotations: Annotations, names: list[str], groups: Sequence[str | None], units: Units
+    annotations: Annotations, names: list[str], groups: Sequence[str | None], units: Units, has_relatives: bool
 ) -> npt.NDArray[np.int64]:
     """Return the part of every unit of which some image has one already, -1 for the others."""
     position_of: dict[str | None, int] = {name: position for position, name in enumerate(names)}
@@ -224,15 +226,17 @@ def _find_kept_parts(
         torn_groups = sorted(str(groups[units.rows_N[units.starts[unit]]]) for unit in torn_units)
         noun = "group of images sits" if len(torn_units) == 1 else "groups of images sit"
         message = f"{len(torn_units):,} {noun} in several parts: {join_names(torn_groups)}"
-        do = "Correct the part column, or divide anew with --fresh"
+        do = "Correct the part column, or divide anew with --fresh" + _IGNORE * has_relatives
         raise DataError(build_message(annotations.name, message, expected="relatives in one part", do=do))
     return kept_U
 
 
-def _check_enough(annotations: Annotations, names: Sequence[str], units: Units, kept_U: npt.NDArray[np.int64]) -> None:
+def _check_enough(
+    annotations: Annotations, names: Sequence[str], units: Units, kept_U: npt.NDArray[np.int64], has_relatives: bool
+) -> None:
     """Stop where some part would have no image."""
     if len(units) < len(names):
-        raise DataError(_describe_too_few(annotations, len(units), len(names)))
+        raise DataError(_describe_too_few(annotations, len(units), len(names), has_relatives))
     empty = [name for position, name in enumerate(names) if not (kept_U == position).any()]
     if (kept_U < 0).sum() < len(empty):
         message = f"too few images without a part to fill the parts that have none: {join_names(empty)}"
@@ -240,11 +244,11 @@ def _check_enough(annotations: Annotations, names: Sequence[str], units: Units, 
         raise DataError(build_message(annotations.name, message, do=do))
 
 
-def _describe_too_few(annotations: Annotations, num_units: int, num_parts: int) -> str:
+def _describe_too_few(annotations: Annotations, num_units: int, num_parts: int, has_relatives: bool) -> str:
     singular, plural = ("image", "images") if num_units == len(annotations) else ("group of images", "groups of images")
     return build_message(
         annotations.name,
         f"{num_units} {singular if num_units == 1 else plural} cannot be divided into {num_parts} parts",
         expected=f"at least {num_parts}",
-        do="Add images or ask for fewer parts",
+        do="Add images or ask for fewer parts" + _IGNORE * has_relatives,
     )
