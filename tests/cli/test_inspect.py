@@ -13,8 +13,8 @@ from manylabel.cli.main import run
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("a", "b", "c"):
-        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
+    for level, name in enumerate(("a", "b", "c")):
+        Image.new("L", (40, 40), level).save(tmp_path / f"{name}.png")
     (tmp_path / "labels.csv").write_text("image,dog,N/A\na.png,1,?\nb.png,0,1\nc.png,0,0\n", encoding="utf-8")
     return tmp_path
 
@@ -87,7 +87,7 @@ def test_images_that_cannot_be_used_are_named_and_make_the_exit_code_1(
     assert call(monkeypatch, "inspect", folder / "labels.csv", "--quiet") == 1
     text = " ".join(capsys.readouterr().out.split())
     for name in ("cut.png", "empty.jpg", "text.jpg", "folder.jpg", "gone.jpg"):
-        assert f": {name}. " in text
+        assert f"({name}). " in text or f": {name}. " in text
 
 
 def test_a_name_in_any_script_goes_through_a_pipe_of_any_encoding(

@@ -19,12 +19,18 @@ from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is seen of images out of the home folder."""
+    monkeypatch.setenv("MANYLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Return a table of 20 images, two per film, with a label on every second one."""
     lines = ["file,labels,film"]
     for row in range(20):
-        Image.new("L", (1, 1)).save(tmp_path / f"{row:02d}.png")
+        Image.new("L", (1, 1), row).save(tmp_path / f"{row:02d}.png")
         lines.append(f"{row:02d}.png,{'dog|sun' if row % 2 else 'sun'},film {row // 2}")
     (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
     return tmp_path / "labels.csv"
@@ -150,7 +156,7 @@ def grown(table: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert call(monkeypatch, "split", table, out, "--quiet") == 0
     rows = read_rows(out)
     for row in range(20, 40):
-        Image.new("L", (1, 1)).save(table.with_name(f"{row}.png"))
+        Image.new("L", (1, 1), row).save(table.with_name(f"{row}.png"))
         rows.append({"image": f"{row}.png", "labels": "dog|sun" if row % 2 else "sun"})
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -235,6 +241,82 @@ def test_missing_images_and_absent_labels_are_told(
     assert any(
         line.startswith("Labels of fewer images than there are parts, so absent from some: cow (1, none in ")
         for line in lines
+    )
+
+
+@pytest.fixture
+def copied(table: Path) -> Path:
+    """Return the table with images 0 to 3 equal, and 4 a picture of which 5 is a smaller and 6 a mirrored copy."""
+    for row in range(1, 4):
+        (table.parent / f"{row:02d}.png").write_bytes((table.parent / "00.png").read_bytes())
+    coarse = np.random.default_rng(0).integers(0, 255, (5, 5), np.uint8)
+    picture = Image.fromarray(coarse).resize((200, 200), Image.Resampling.BICUBIC)
+    picture.save(table.parent / "04.png")
+    picture.resize((120, 120)).save(table.parent / "05.png")
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(table.parent / "06.png")
+    return table
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_of_one_picture_stay_together(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    assert call(monkeypatch, "split", copied, copied.with_name("out.csv"), "--seed", seed) == 0
+    rows = read_rows(copied.with_name("out.csv"))
+    assert len({row["part"] for row in rows[:4]}) == 1
+    assert len({row["part"] for row in rows[4:7]}) == 1
+    assert [row["group"] for row in rows] == ["like 00.png"] * 4 + ["like 04.png"] * 3 + [""] * 13
+    assert (
+        "Copies of one picture (equal, resized, encoded again or mirrored) stayed together: 2 groups of 7 images.\n"
+        in capsys.readouterr().out
+    )
+
+
+def test_copies_are_not_looked_for_if_they_are_to_be_ignored(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "split", copied, copied.with_name("out.csv"), "--near-duplicates", "ignore") == 0
+    rows = read_rows(copied.with_name("out.csv"))
+    assert len({row["part"] for row in rows[:4]}) > 1
+    assert "group" not in rows[0]
+    assert "Copies" not in capsys.readouterr().out
+
+
+def test_new_copies_of_images_in_two_parts_are_refused_and_a_table_without_new_images_is_not(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = ["train", "test", "val"]
+    lines = ["image,labels,part", *(f"{row:02d}.png,sun,{parts[row % 3]}" for row in range(20))]
+    copied.write_text("\n".join(lines), encoding="utf-8")
+    assert call(monkeypatch, "split", copied, copied.with_name("same.csv"), "--quiet") == 0
+    assert [row["part"] for row in read_rows(copied.with_name("same.csv"))] == [parts[row % 3] for row in range(20)]
+    copied.write_text("\n".join(lines)[: -len("test")], encoding="utf-8")
+    assert call(monkeypatch, "split", copied, copied.with_name("more.csv"), "--quiet") == 2
+    assert capsys.readouterr().err == (
+        f"Error: {copied}: 2 groups of images sit in several parts: like 00.png, like 04.png, "
+        "expected relatives in one part. Correct the part column, or divide anew with --fresh, "
+        "or let duplicates part with --near-duplicates ignore.\n"
+    )
+
+
+def test_images_that_are_all_one_picture_cannot_be_divided(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in range(20):
+        Image.new("L", (1, 1)).save(table.parent / f"{row:02d}.png")
+    assert call(monkeypatch, "split", table, table.with_name("out.csv"), "--quiet") == 2
+    assert capsys.readouterr().err == (
+        f"Error: {table}: 1 group of images cannot be divided into 3 parts, expected at least 3. "
+        "Add images or ask for fewer parts, or let duplicates part with --near-duplicates ignore.\n"
+    )
+
+
+def test_a_choice_on_duplicates_that_does_not_exist_is_refused(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "split", table, table.with_name("out.csv"), "--near-duplicates", "ignor") == 2
+    assert capsys.readouterr().err == (
+        "Error: --near-duplicates: unknown choice 'ignor' (did you mean 'ignore'?), expected together, ignore.\n"
     )
 
 

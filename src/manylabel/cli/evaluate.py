@@ -19,13 +19,10 @@ ALL_PARTS = "all"
 def run_evaluate(
     model: str,
     data: str,
-    images: str | None,
+    reading: Reading,
     out: Path | None,
     part: str | None,
     unknown_labels: str,
-    layout: str | None,
-    image_column: str | None,
-    label_column: str | None,
     json: bool,
     quiet: bool,
 ) -> int:
@@ -33,7 +30,7 @@ def run_evaluate(
     if unknown_labels not in UNKNOWN_LABELS:
         problem = f"unknown choice {unknown_labels!r}{suggest_name(unknown_labels, UNKNOWN_LABELS)}"
         raise ConfigError(build_message("--unknown-labels", problem, expected=join_names(UNKNOWN_LABELS)))
-    annotations = Reading(images, layout, image_column, label_column).load(data)
+    annotations = reading.load(data)
     parts = annotations.parts()
     name = part if part is not None else "test"
     if name in parts:

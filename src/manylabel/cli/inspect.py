@@ -15,12 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from manylabel.cli.console import build_results_console, show_progress
+from manylabel.cli.tables import Reading
 from manylabel.data.annotations import Annotations
-from manylabel.data.checks import find_findings, find_image_findings
+from manylabel.data.checks import find_file_findings, find_findings
 from manylabel.data.cures import CURES, CuredTable, cure_findings
+from manylabel.data.duplicates import find_duplicate_findings
 from manylabel.data.findings import Finding
 from manylabel.data.formats.delimited import label_names_path, save_delimited
-from manylabel.data.formats.detect import LoadedData, load_data
+from manylabel.data.formats.detect import LoadedData
+from manylabel.data.scan import find_cache_folder, scan_images
 from manylabel.errors import ConfigError, build_message, join_problems
 from manylabel.labels.statistics import describe_targets
 
@@ -44,10 +47,8 @@ class Inspection:
 
 def run_inspect(
     data: str,
-    images: str | None,
-    layout: str | None,
-    image_column: str | None,
-    label_column: str | None,
+    reading: Reading,
+    should_cache: bool,
     fix: Path | None,
     html: Path | None,
     json: bool,
@@ -55,15 +56,24 @@ def run_inspect(
 ) -> int:
     """Print what was found; return 1 if a finding is an error."""
     _check_outputs(fix, html)
-    loaded = load_data(data, images, layout=layout, image_column=image_column, label_column=label_column)
+    loaded = reading.load_data(data)
     annotations = loaded.annotations
     with show_progress(quiet or json) as tell:
-        tell("stage", {"name": "Opening images", "total": len(annotations)})
-        image_findings = list(find_image_findings(annotations, lambda: tell("progress", {})))
-    flags = {"--images": images, "--layout": layout, "--image-column": image_column, "--label-column": label_column}
-    findings = _order_findings([*find_findings(annotations), *image_findings], _build_command(data, flags))
+        tell("stage", {"name": "Looking at images", "total": len(annotations)})
+        facts = scan_images(
+            annotations,
+            cache=find_cache_folder() if should_cache else None,
+            on_image=lambda: tell("progress", {}),
+            on_note=lambda message: tell("note", {"message": message}),
+        )
+    found = [
+        *find_findings(annotations),
+        *find_file_findings(annotations, facts),
+        *find_duplicate_findings(annotations, facts),
+    ]
+    findings = _order_findings(found, _build_command(data, reading))
     beside = Path(data) if Path(data).is_dir() else Path(data).parent
-    inspection = Inspection(loaded, findings, beside if images is None else Path(images))
+    inspection = Inspection(loaded, findings, beside if reading.images is None else Path(reading.images))
     if fix is not None:
         cured = cure_findings(annotations, findings)
         save_delimited(cured.annotations, fix)
@@ -93,9 +103,8 @@ def _check_outputs(fix: Path | None, html: Path | None) -> None:
         raise ConfigError(join_problems(problems))
 
 
-def _build_command(data: str, flags: dict[str, str | None]) -> str:
-    given = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-    return shlex.join(["manylabel", "inspect", data, *given, "--fix", "cleaned.csv"])
+def _build_command(data: str, reading: Reading) -> str:
+    return shlex.join(["manylabel", "inspect", data, *reading.build_flags(), "--fix", "cleaned.csv"])
 
 
 def _order_findings(findings: Sequence[Finding], command: str) -> tuple[Finding, ...]:

@@ -53,6 +53,18 @@ ImageColumn = Annotated[
 LabelColumn = Annotated[
     str | None, typer.Option("--label-column", metavar="NAME", help="The column that lists the labels.")
 ]
+Blank = Annotated[
+    str, typer.Option("--blank", metavar="STATE", help="What an empty cell of a label means: unknown or absent.")
+]
+Uncertain = Annotated[
+    str, typer.Option("--uncertain", metavar="STATE", help="What -1 means: unknown, absent or present.")
+]
+Soft = Annotated[
+    str | None,
+    typer.Option(
+        "--soft", metavar="LOW,HIGH", help="Cells between 0 and 1: up to LOW absent, from HIGH present, else unknown."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 RunOut = Annotated[
     Path,
@@ -107,6 +119,12 @@ def inspect(
     layout: Layout = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: Soft = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep what is seen of the images, so that a second look is fast.")
+    ] = True,
     fix: Annotated[
         Path | None,
         typer.Option("--fix", metavar="FILE.csv", help="Write a cleaned table there and say what was changed."),
@@ -119,8 +137,10 @@ def inspect(
 ) -> None:
     """Show how DATA is understood and what is wrong with it; exit code 1 if any finding is an error."""
     from manylabel.cli.inspect import run_inspect
+    from manylabel.cli.tables import Reading
 
-    raise typer.Exit(run_inspect(data, images, layout, image_column, label_column, fix, html, json, quiet))
+    reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
+    raise typer.Exit(run_inspect(data, reading, cache, fix, html, json, quiet))
 
 
 @app.command()
@@ -136,13 +156,17 @@ def convert(
     layout: Layout = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: Soft = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the labels of DATA in another layout; what that layout cannot hold is refused or said."""
     from manylabel.cli.convert import run_convert
     from manylabel.cli.tables import Reading
 
-    raise typer.Exit(run_convert(data, out, Reading(images, layout, image_column, label_column), to, quiet))
+    reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
+    raise typer.Exit(run_convert(data, out, reading, to, quiet))
 
 
 @app.command()
@@ -162,6 +186,14 @@ def split(
     fold: Annotated[
         int | None, typer.Option("--fold", metavar="N", help="Of --folds, fold N becomes test and the others train.")
     ] = None,
+    near_duplicates: Annotated[
+        str,
+        typer.Option(
+            "--near-duplicates",
+            metavar="CHOICE",
+            help="Copies of one picture, also resized, re-encoded or mirrored: together in one part, or ignore.",
+        ),
+    ] = "together",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Divide anew; else an image that has a part in DATA keeps it.")
     ] = False,
@@ -169,14 +201,17 @@ def split(
     layout: Layout = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: Soft = None,
     quiet: Quiet = False,
 ) -> None:
     """Divide DATA into parts in which every label has its share, and write it as one table with a part column."""
     from manylabel.cli.split import run_split
+    from manylabel.cli.tables import Reading
 
-    raise typer.Exit(
-        run_split(data, out, images, parts, group, folds, fold, fresh, seed, layout, image_column, label_column, quiet)
-    )
+    reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
+    raise typer.Exit(run_split(data, out, reading, parts, group, folds, fold, near_duplicates, fresh, seed, quiet))
 
 
 @app.command()
@@ -199,15 +234,18 @@ def evaluate(
     layout: Layout = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: Soft = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Let MODEL answer for DATA and judge its label sets against the truth."""
     from manylabel.cli.evaluate import run_evaluate
+    from manylabel.cli.tables import Reading
 
-    raise typer.Exit(
-        run_evaluate(model, data, images, out, part, unknown_labels, layout, image_column, label_column, json, quiet)
-    )
+    reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
+    raise typer.Exit(run_evaluate(model, data, reading, out, part, unknown_labels, json, quiet))
 
 
 @app.command()
@@ -248,12 +286,13 @@ def _build_train_command() -> Callable[..., None]:
     """Return the train command: its own flags, then every field of TrainConfig under the field's name."""
 
     def train(**given: Any) -> None:
+        from manylabel.cli.tables import Reading
         from manylabel.cli.train import run_train
 
         settings = {field.name: given.pop(field.name) for field in fields(TrainConfig)}
-        raise typer.Exit(
-            run_train(settings={key: value for key, value in settings.items() if value is not None}, **given)
-        )
+        reading = Reading(**{field.name: given.pop(field.name) for field in fields(Reading)})
+        chosen = {key: value for key, value in settings.items() if value is not None}
+        raise typer.Exit(run_train(reading=reading, settings=chosen, **given))
 
     required = signatures.Parameter.empty
     own: dict[str, tuple[Any, Any]] = {
@@ -266,6 +305,9 @@ def _build_train_command() -> Callable[..., None]:
         "layout": (Layout, None),
         "image_column": (ImageColumn, None),
         "label_column": (LabelColumn, None),
+        "blank": (Blank, "unknown"),
+        "uncertain": (Uncertain, "unknown"),
+        "soft": (Soft, None),
         "quiet": (Quiet, False),
     }
     parameters = [

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
-from manylabel.cli.console import build_results_console
+from manylabel.cli.console import build_results_console, show_progress
+from manylabel.cli.tables import Reading
 from manylabel.data.annotations import Annotations
+from manylabel.data.duplicates import find_relatives
 from manylabel.data.formats.delimited import label_names_path, save_delimited
-from manylabel.data.formats.detect import load_annotations
+from manylabel.data.scan import find_cache_folder, scan_images
 from manylabel.data.splits import (
     LabelShare,
     choose_fold,
@@ -21,7 +23,9 @@ from manylabel.data.splits import (
     split,
     split_folds,
 )
-from manylabel.errors import ConfigError, build_message
+from manylabel.errors import ConfigError, build_message, join_names, suggest_name
+
+NEAR_DUPLICATES = ("together", "ignore")
 
 _SHOWN_LABELS = 40
 _SHOWN_PARTS = 3
@@ -31,28 +35,31 @@ _SHOWN_PARTS = 3
 def run_split(
     data: str,
     out: Path,
-    images: str | None,
+    reading: Reading,
     parts: str,
     group: str | None,
     folds: int | None,
     fold: int | None,
+    near_duplicates: str,
     fresh: bool,
     seed: int,
-    layout: str | None,
-    image_column: str | None,
-    label_column: str | None,
     quiet: bool,
 ) -> int:
     """Write the canonical table with its parts."""
     _check_out(out, data)
     if fold is not None and folds is None:
         raise ConfigError(build_message("--fold", "one fold of how many", got=fold, do="Give --folds too"))
-    annotations = load_annotations(data, images, layout=layout, image_column=image_column, label_column=label_column)
+    if near_duplicates not in NEAR_DUPLICATES:
+        problem = f"unknown choice {near_duplicates!r}{suggest_name(near_duplicates, NEAR_DUPLICATES)}"
+        raise ConfigError(build_message("--near-duplicates", problem, expected=join_names(NEAR_DUPLICATES)))
+    annotations = reading.load(data)
+    has_new = fresh or not all(record.part for record in annotations.records)  # else looking would change nothing
+    relatives = find_related_images(annotations, quiet) if has_new and near_duplicates == "together" else []
     if folds is None:
         shares = parse_parts(parts)
-        tables = split(annotations, shares, seed=seed, group=group, keep_parts=not fresh)
+        tables = split(annotations, shares, seed=seed, group=group, relatives=relatives, keep_parts=not fresh)
     else:
-        tables = split_folds(annotations, folds, seed=seed, group=group, keep_parts=not fresh)
+        tables = split_folds(annotations, folds, seed=seed, group=group, relatives=relatives, keep_parts=not fresh)
         shares = dict.fromkeys(tables, 1 / folds)
     if folds is not None and fold is not None:
         tables = choose_fold(tables, fold)
@@ -63,7 +70,7 @@ def run_split(
         for table in build_share_tables(tables, shares):
             console.print(table)
             console.print()
-        for sentence in [*_describe(annotations, fresh), *describe_absent_labels(tables)]:
+        for sentence in [*_describe(annotations, relatives, fresh), *describe_absent_labels(tables)]:
             console.print(sentence, markup=False, soft_wrap=True)
         console.print(f"Written: {out} ({sum(map(len, tables.values())):,} images)", markup=False, soft_wrap=True)
     return 0
@@ -104,11 +111,29 @@ def _check_out(out: Path, data: str) -> None:
             )
 
 
-def _describe(annotations: Annotations, fresh: bool) -> Iterator[str]:
+def find_related_images(annotations: Annotations, quiet: bool) -> list[list[str]]:
+    """Look at every image and return the ids of those that show the same picture, group by group."""
+    with show_progress(quiet) as tell:
+        tell("stage", {"name": "Looking for copies", "total": len(annotations)})
+        facts = scan_images(
+            annotations,
+            cache=find_cache_folder(),
+            on_image=lambda: tell("progress", {}),
+            on_note=lambda message: tell("note", {"message": message}),
+        )
+    return [[annotations.records[row].id for row in group.rows] for group in find_relatives(facts)]
+
+
+def _describe(annotations: Annotations, relatives: Sequence[Sequence[str]], fresh: bool) -> Iterator[str]:
     """Yield what a person should know of the table: images that are missing, and what was kept."""
     for finding in annotations.findings:
         if finding.kind == "missing-image":
             yield f"Missing: {finding.message} {finding.fix}."
+    if relatives:
+        yield (
+            f"Copies of one picture (equal, resized, encoded again or mirrored) stayed together: {len(relatives):,} "
+            f"groups of {sum(map(len, relatives)):,} images."
+        )
     num_kept = 0 if fresh else sum(record.part is not None for record in annotations.records)
     if num_kept == len(annotations):
         yield f"All {num_kept:,} images had a part already, and keep it. --fresh divides anew."

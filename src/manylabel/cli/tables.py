@@ -3,30 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import cast
 
 from manylabel.data.annotations import Annotations
-from manylabel.data.formats.detect import load_annotations
+from manylabel.data.formats.detect import LoadedData, load_data
+from manylabel.data.formats.format import Blank, Uncertain
 from manylabel.data.splits import PART_NAMES, split
-from manylabel.errors import DataError, build_message, join_names
+from manylabel.errors import ConfigError, DataError, build_message, join_names
 
 AUTOMATIC_PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How tables are to be read: the flags that every command with DATA has."""
+    """How DATA is to be read: the flags that every command with DATA has."""
 
     images: str | None = None
     layout: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    blank: str = "unknown"
+    uncertain: str = "unknown"
+    soft: str | None = None
 
     def load(self, data: str) -> Annotations:
-        """Read one table or folder."""
-        return load_annotations(
-            data, self.images, layout=self.layout, image_column=self.image_column, label_column=self.label_column
+        """Read one file or folder."""
+        return self.load_data(data).annotations
+
+    def load_data(self, data: str) -> LoadedData:
+        """Read one file or folder, and say what layout it had."""
+        return load_data(
+            data,
+            self.images,
+            layout=self.layout,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            blank=cast(Blank, self.blank),  # checked where it is used
+            uncertain=cast(Uncertain, self.uncertain),
+            soft=None if self.soft is None else parse_bounds(self.soft),
         )
+
+    def build_flags(self) -> list[str]:
+        """Return the flags that were given, as words of a command."""
+        return [
+            word
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+            for word in ("--" + field.name.replace("_", "-"), value)
+        ]
+
+
+def parse_bounds(text: str) -> tuple[float, float]:
+    """Read `LOW,HIGH`, or one number that is both.
+
+    Raises:
+        ConfigError: not one or two numbers.
+
+    Example:
+        >>> parse_bounds("0.3,0.7"), parse_bounds("0.5")
+        ((0.3, 0.7), (0.5, 0.5))
+    """
+    try:
+        numbers = [float(piece) for piece in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise ConfigError(build_message("--soft", "not two bounds", got=text, expected="LOW,HIGH such as 0.3,0.7"))
+    return numbers[0], numbers[-1]
 
 
 def load_parts(

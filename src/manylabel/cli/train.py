@@ -16,19 +16,15 @@ from manylabel.training.config import TrainConfig, load_config, parse_arguments
 def run_train(
     data: str,
     out: Path,
-    images: str | None,
+    reading: Reading,
     val: str | None,
     test: str | None,
     config_file: Path | None,
-    layout: str | None,
-    image_column: str | None,
-    label_column: str | None,
     quiet: bool,
     settings: Mapping[str, Any],
 ) -> int:
     """Train and print the reports; return the exit code, 128 and the signal's number if a signal stopped the run."""
     config = build_config(config_file, settings)
-    reading = Reading(images, layout, image_column, label_column)
     tables, sentence = load_parts(reading, data, val, test, config.seed)
     with show_progress(quiet) as tell:
         if sentence:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.checks.groups import find_group_findings
-from manylabel.data.checks.images import find_image_findings
+from manylabel.data.checks.images import find_file_findings
 from manylabel.data.checks.labels import find_label_findings
 from manylabel.data.checks.names import find_name_findings
 from manylabel.data.checks.pairs import find_pair_findings
@@ -14,7 +14,7 @@ from manylabel.data.checks.text_columns import find_text_column_findings
 from manylabel.data.findings import Finding
 from manylabel.data.splits import PART_NAMES
 
-__all__ = ["find_findings", "find_image_findings", "find_table_findings"]
+__all__ = ["find_file_findings", "find_findings", "find_table_findings"]
 
 
 def find_findings(annotations: Annotations, parts: Sequence[str] = PART_NAMES) -> list[Finding]:

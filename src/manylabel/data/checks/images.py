@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Protocol
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.findings import Finding, build_finding
-from manylabel.data.images import ImageError, image_size_px
+from manylabel.data.scan import ImageFacts
 from manylabel.errors import join_names
 
 TINY_PX = 32
@@ -24,29 +23,10 @@ FORMAT_OF_EXTENSION: Mapping[str, str] = {
 """The format that the name of a file promises."""
 
 
-class FileFacts(Protocol):
-    """What has to be known of a file."""
-
-    @property
-    def image(self) -> str: ...
-    @property
-    def error(self) -> str | None: ...
-    @property
-    def error_kind(self) -> str | None: ...
-    @property
-    def format(self) -> str | None: ...
-    @property
-    def width_px(self) -> int: ...
-    @property
-    def height_px(self) -> int: ...
-    @property
-    def orientation(self) -> int: ...
-
-
-def find_file_findings(annotations: Annotations, facts: Sequence[FileFacts]) -> Iterator[Finding]:
+def find_file_findings(annotations: Annotations, facts: Sequence[ImageFacts]) -> Iterator[Finding]:
     """Yield images that cannot be used, by kind, then tiny, huge, wrongly named and turned ones."""
     told = {image for finding in annotations.findings if finding.kind == "missing-image" for image in finding.rows}
-    broken: dict[str, list[FileFacts]] = {}
+    broken: dict[str, list[ImageFacts]] = {}
     for fact in facts:
         if fact.error_kind and fact.image not in told:
             broken.setdefault(fact.error_kind, []).append(fact)
@@ -63,7 +43,7 @@ def find_file_findings(annotations: Annotations, facts: Sequence[FileFacts]) -> 
         yield build_finding("image-turned", message, turned)
 
 
-def _find_odd_sizes(usable: Sequence[FileFacts]) -> Iterator[Finding]:
+def _find_odd_sizes(usable: Sequence[ImageFacts]) -> Iterator[Finding]:
     tiny = [fact for fact in usable if min(fact.width_px, fact.height_px) < TINY_PX]
     if tiny:
         message = f"Images with a side of less than {TINY_PX} px: {len(tiny):,} ({_join_sizes(tiny)})."
@@ -74,11 +54,11 @@ def _find_odd_sizes(usable: Sequence[FileFacts]) -> Iterator[Finding]:
         yield build_finding("image-huge", message, [fact.image for fact in huge])
 
 
-def _join_sizes(few: Sequence[FileFacts]) -> str:
+def _join_sizes(few: Sequence[ImageFacts]) -> str:
     return join_names([f"{fact.image} is {fact.width_px} x {fact.height_px}" for fact in few], 3)
 
 
-def _find_misnamed(annotations: Annotations, usable: Sequence[FileFacts]) -> Iterator[Finding]:
+def _find_misnamed(annotations: Annotations, usable: Sequence[ImageFacts]) -> Iterator[Finding]:
     path_of = {record.id: record.path for record in annotations.records if record.pixels is None}
     misnamed = [
         fact
@@ -90,24 +70,3 @@ def _find_misnamed(annotations: Annotations, usable: Sequence[FileFacts]) -> Ite
         shown = join_names([f"{fact.image} is {fact.format}" for fact in misnamed], 3)
         message = f"Images whose name says another format than their content: {len(misnamed):,} ({shown})."
         yield build_finding("image-misnamed", message, [fact.image for fact in misnamed])
-
-
-def find_image_findings(annotations: Annotations, on_image: Callable[[], None] | None = None) -> Iterator[Finding]:
-    """Yield findings about files: those that cannot be opened, by kind. Headers are read, pixels are not decoded."""
-    listed_as_missing = {
-        image for finding in annotations.findings if finding.kind == "missing-image" for image in finding.rows
-    }
-    images_of: dict[str, list[str]] = {}
-    first_error_of: dict[str, str] = {}
-    for record in annotations.records:
-        try:
-            if record.id not in listed_as_missing:
-                image_size_px(record.source)
-        except ImageError as error:
-            images_of.setdefault(error.kind, []).append(record.id)
-            first_error_of.setdefault(error.kind, str(error))
-        if on_image is not None:
-            on_image()
-    for kind, images in images_of.items():
-        message = f"Images that cannot be opened: {join_names(images)}. {first_error_of[kind]}"
-        yield build_finding(f"image-{kind.replace('_', '-')}", message, images)
