@@ -19,12 +19,6 @@ from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what is seen of images out of the home folder."""
-    monkeypatch.setenv("MANYLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Return a table of 20 images, two per film, with a label on every second one."""
