@@ -261,7 +261,7 @@ def test_copies_of_one_picture_stay_together(
     assert len({row["part"] for row in rows[4:7]}) == 1
     assert [row["group"] for row in rows] == ["like 00.png"] * 4 + ["like 04.png"] * 3 + [""] * 13
     assert (
-        "Copies of one picture (equal, resized, encoded again or mirrored) stayed together: 2 groups of 7 images.\n"
+        "Copies of one picture (equal, resized, encoded again or mirrored) stayed together: images 7, pictures 2.\n"
         in capsys.readouterr().out
     )
 
