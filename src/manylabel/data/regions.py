@@ -53,3 +53,30 @@ class Region:
     box_px: tuple[float, float, float, float] | None = None
     polygons_px: tuple[tuple[float, ...], ...] = ()
     mask: Mask | None = None
+
+    def find_bounds(self) -> tuple[float, float, float, float] | None:
+        """Return the smallest box around polygons and mask, left, top, width, height; None where there is neither."""
+        points = [np.array(polygon).reshape(-1, 2) for polygon in self.polygons_px]
+        if self.mask is not None:
+            rows, columns = np.nonzero(self.mask.to_pixels())
+            if len(rows):
+                points.append(np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]]))
+        if not points:
+            return None
+        corners = np.concatenate(points)
+        (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+        return float(left), float(top), float(right - left), float(bottom - top)
+
+    @property
+    def area_px(self) -> float:
+        """The area of the mask, else of the polygons (shoelace formula), else of the box; 0 where there is none."""
+        if self.mask is not None:
+            return float(sum(self.mask.counts[1::2]))
+        if self.polygons_px:
+            return sum(_polygon_area(polygon) for polygon in self.polygons_px)
+        return self.box_px[2] * self.box_px[3] if self.box_px is not None else 0.0
+
+
+def _polygon_area(polygon: tuple[float, ...]) -> float:
+    x, y = np.array(polygon).reshape(-1, 2).T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -82,6 +82,22 @@ class ImageRoot:
             value = self._match_stem(value)
         image = os.path.normpath(value).replace(os.sep, "/") if value else value
         return image, os.path.join(self.folder, value)  # noqa: PTH118 - a Path per row of a large table is slow
+
+    def find_prefix(self, names: Sequence[str]) -> str:
+        """Return what stands before the names of a file that lists bare names: `images/` where they lie in images/.
+
+        "" where the first of them lies in the folder itself, or where no folder below, or more than one, has it.
+        """
+        if not names or os.path.lexists(os.path.join(self.folder, names[0])):  # noqa: PTH118
+            return ""
+        wanted = names[0].replace("\\", "/")
+        folders = [
+            Path(here, name).relative_to(self.folder).as_posix()
+            for here, below, _ in os.walk(self.folder)
+            for name in below
+            if Path(here, name, wanted).is_file()
+        ]
+        return f"{folders[0]}/" if len(folders) == 1 else ""
 
     def _match_stem(self, stem: str) -> str:
         matches = self._files_by_stem.get(stem, [])

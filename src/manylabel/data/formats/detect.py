@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.data.annotations import Annotations
+from manylabel.data.formats.coco import find_coco, load_coco, save_coco
 from manylabel.data.formats.delimited import find_delimited, load_delimited, save_delimited
 from manylabel.data.formats.folders import find_folders, load_folders
 from manylabel.data.formats.format import Blank, Evidence, Format, ReadOptions, Uncertain
@@ -15,6 +16,7 @@ from manylabel.data.formats.source import Source
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 
 FORMATS: Mapping[str, Format] = {
+    "coco": Format("COCO instances: boxes and masks in one JSON", find_coco, load_coco, save_coco, extension=".json"),
     "one-hot": Format("a column per label", find_one_hot, load_one_hot),
     "delimited": Format(
         "the labels of an image in one cell", find_delimited, load_delimited, save_delimited, extension=".csv"
