@@ -223,7 +223,10 @@ def test_the_posters_are_told_what_is_wrong_and_their_cleaned_table_can_be_divid
     assert rows_of["label-too-rare"] == ["Reality-TV"]
     assert rows_of["label-named-missing"] == ["N/A"]
     assert rows_of["text-column"] == ["Genre"]
-    assert answer["fixed"]["num_labels"] == 25
+    # One poster is the same file under two ids (equal by cmp); the ids have different genres.
+    assert rows_of["exact-duplicate"] == rows_of["contradicting-duplicates"]
+    assert rows_of["exact-duplicate"] == ["images/tt0420286.jpg", "images/tt0402577.jpg"]
+    assert (answer["fixed"]["num_images"], answer["fixed"]["num_labels"]) == (2399, 25)
     assert call(monkeypatch, "split", cleaned, tmp_path / "split.csv", "--images", POSTERS.parent) == 0
     capsys.readouterr()
     assert call(monkeypatch, "inspect", tmp_path / "split.csv", "--images", POSTERS.parent, "--json") == 0

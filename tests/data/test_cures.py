@@ -8,9 +8,12 @@ import pytest
 
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.checks import find_findings
-from manylabel.data.cures import CURES, DECIDED_BY_READING, cure_findings, merge_labels
+from manylabel.data.cures import CURES, DECIDED_BY_READING, CuredTable, cure_findings, merge_labels
+from manylabel.data.duplicates import find_duplicate_findings
 from manylabel.data.findings import FINDING_KINDS, build_finding
+from manylabel.data.perceptual_hash import THUMBNAIL_SIDE_PX
 from manylabel.data.regions import Region
+from manylabel.data.scan import ImageFacts
 from manylabel.errors import DataError
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
@@ -110,3 +113,67 @@ def test_what_reading_decided_is_said_and_what_has_no_cure_is_left() -> None:
     )
     assert [finding.kind for finding in cured.left] == ["similar-labels"]
     assert cured.annotations.label_space == table.label_space
+
+
+def facts_of(**digest_of: str) -> list[ImageFacts]:
+    """Return facts of images by their digests; images of one letter show the same picture, `A` and `a` resized."""
+    rng = {letter: np.random.default_rng(ord(letter)).integers(0, 256, 4096, np.uint8) for letter in "abcdefgh"}
+    facts = []
+    for name, digest in digest_of.items():
+        pixels = rng[digest[0].lower()]
+        bits = int.from_bytes(pixels[:8].tobytes(), "big")
+        mirror = int.from_bytes(pixels[8:16].tobytes(), "big")
+        thumbnail = pixels[: THUMBNAIL_SIDE_PX**2].tobytes()
+        facts.append(
+            ImageFacts(f"{name[1:]}.jpg", digest=digest, hash_bits=bits, mirror_bits=mirror, thumbnail=thumbnail)
+        )
+    return facts
+
+
+def cure(table: Annotations, facts: list[ImageFacts]) -> CuredTable:
+    found = [*find_findings(table), *find_duplicate_findings(table, facts)]
+    return cure_findings(table, found, facts)
+
+
+def test_of_equal_files_one_is_kept_and_a_contradiction_becomes_unknown() -> None:
+    table = build([[1, 0, 0], [0, 1, 1], [1, -1, 0], [1, 0, 1], [-1, -1, 1]], "a", "b", "c")
+    cured = cure(table, facts_of(_0="a", _1="b", _2="c", _3="a", _4="c"))
+    assert cured.annotations.images == ("0.jpg", "1.jpg", "2.jpg")
+    assert read(cured.annotations) == [[1, 0, -1], [0, 1, 1], [1, -1, -1]]  # c: 0 and 1 contradict each other
+    assert cured.changes[0] == (
+        "Removed 2 images of which an equal copy is kept: 3.jpg, 4.jpg. "
+        "Made unknown what the copies of 2 images contradict each other on."
+    )
+    assert not {"contradicting-duplicates", "exact-duplicate"} & {finding.kind for finding in cured.left}
+
+
+def test_the_copy_that_judges_is_kept() -> None:
+    table = build([[1, 0], [1, 0], [0, 1], [0, 1]], "a", "b").with_parts(
+        {"0.jpg": "train", "1.jpg": "test", "2.jpg": "val", "3.jpg": "train"}
+    )
+    facts = facts_of(_0="a", _1="a", _2="b", _3="b")
+    found = {finding.kind for finding in find_duplicate_findings(table, facts)}
+    assert found == {"duplicate-in-two-parts", "exact-duplicate"}
+    cured = cure(table, facts)
+    assert cured.annotations.images == ("1.jpg", "2.jpg")
+    assert [record.part for record in cured.annotations.records] == ["test", "val"]
+    assert "duplicate-in-two-parts" not in {finding.kind for finding in cured.left}
+
+
+def test_images_of_one_picture_get_a_group_and_groups_they_had_are_joined() -> None:
+    table = build([[1, 0], [1, 0], [0, 1], [1, 1], [0, 1], [1, 0], [0, 1]], "a", "b")
+    groups = [None, "x", "y", None, None, "y", None]
+    records = tuple(replace(record, group=group) for record, group in zip(table.records, groups, strict=True))
+    # 0 and 4 show a picture, 1 and 2 another; 5 is in the group of 2.
+    facts = facts_of(_0="a", _1="b", _2="B", _3="c", _4="A", _5="d", _6="e")
+    cured = cure(replace(table, records=records), facts)
+    assert [record.group for record in cured.annotations.records] == [
+        "0.jpg", "x", "x", None, "0.jpg", "x", None,
+    ]  # fmt: skip
+    assert cured.changes == ("Gave 4 images that show 2 pictures a common group: 0.jpg = 4.jpg, 1.jpg = 2.jpg.",)
+    assert "contradicting-duplicates" in {finding.kind for finding in cured.left}
+
+
+def test_without_facts_nothing_is_said_of_duplicates() -> None:
+    table = build([[1, 0], [0, 1]] * 6, "a", "b")
+    assert cure_findings(table, find_findings(table)).left == ()

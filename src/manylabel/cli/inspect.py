@@ -75,7 +75,7 @@ def run_inspect(
     beside = Path(data) if Path(data).is_dir() else Path(data).parent
     inspection = Inspection(loaded, findings, beside if reading.images is None else Path(reading.images))
     if fix is not None:
-        cured = cure_findings(annotations, findings)
+        cured = cure_findings(annotations, findings, facts)
         save_delimited(cured.annotations, fix)
         inspection = replace(inspection, table=fix, cured=cured)
     if html is not None:
@@ -108,10 +108,13 @@ def _build_command(data: str, reading: Reading) -> str:
 
 
 def _order_findings(findings: Sequence[Finding], command: str) -> tuple[Finding, ...]:
-    """Return the gravest first, each that `--fix` cures with the command that does it."""
+    """Return the gravest first, each that wants a cure and gets one from `--fix` with the command that does it."""
     ordered = sorted(findings, key=lambda finding: list(_COLOUR_OF_SEVERITY).index(finding.severity))
     return tuple(
-        replace(finding, fix=f"{finding.fix}: {command}") if finding.kind in CURES else finding for finding in ordered
+        replace(finding, fix=f"{finding.fix}: {command}")
+        if finding.kind in CURES and not finding.fix.startswith("Nothing")
+        else finding
+        for finding in ordered
     )
 
 

@@ -64,7 +64,7 @@ FINDING_KINDS: Mapping[str, FindingKind] = {
         "error", "images", "Split anew with 'manylabel split --fresh': it keeps such images together"
     ),
     "contradicting-duplicates": FindingKind("warning", "images", "Decide on the labels of each picture"),
-    "exact-duplicate": FindingKind("note", "images", "Nothing to do: 'manylabel split' keeps them in one part"),
+    "exact-duplicate": FindingKind("note", "images", "Keep one of each"),
     "near-duplicate": FindingKind("note", "images", "Nothing to do: 'manylabel split' keeps them in one part"),
     # Rows.
     "repeated-image": FindingKind("note", "images", "Nothing to do; what is written has each once"),
