@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from manylabel.cli.inspect import _print_cured
 from manylabel.cli.main import run
+from manylabel.data.annotations import annotations_from_arrays
+from manylabel.data.cures import CuredTable
+from manylabel.data.regions import Region
 
 
 @pytest.fixture
@@ -233,6 +240,18 @@ def test_the_posters_are_told_what_is_wrong_and_their_cleaned_table_can_be_divid
     kinds = [finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]]
     assert "repeated-image" not in kinds
     assert "label-missing-in-part" in kinds  # Reality-TV has one image
+
+
+def test_a_cleaned_table_says_that_boxes_are_not_in_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cured = CuredTable(annotations_from_arrays(np.zeros((1, 4, 4), np.uint8), [["a"]]), (), ())
+    with_box = replace(cured.annotations.records[0], regions=(Region("a", (0, 0, 1, 1)),))
+    _print_cured(Console(width=80), cured, folder / "new.csv", folder)
+    assert "Boxes" not in inspect_text(capsys)
+    boxed = replace(cured, annotations=replace(cured.annotations, records=(with_box,)))
+    _print_cured(Console(width=80), boxed, folder / "new.csv", folder)
+    text = inspect_text(capsys)
+    assert "Boxes, polygons and masks are not in it: it holds labels alone." in text
+    assert "Nothing was changed: no finding has a cure that is safe." in text
 
 
 @needs_posters

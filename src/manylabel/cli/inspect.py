@@ -224,6 +224,8 @@ def _print_cured(console: Console, cured: CuredTable, path: Path, images: Path) 
     if left:
         sentence = f"Left for you to decide: {', '.join(dict.fromkeys(left))}."
         console.print(_indent(console, sentence, "  "), markup=False, soft_wrap=True)
+    if any(record.regions for record in annotations.records):
+        console.print("  Boxes, polygons and masks are not in it: it holds labels alone.")
     again = ["--fresh"] if "group-in-two-parts" in left else []
     command = shlex.join(["manylabel", "split", str(path), "split.csv", "--images", str(images), *again])
     console.print(f"  Next: {command}", markup=False, soft_wrap=True)

@@ -101,7 +101,7 @@ class _Pictures:
 
 def _draw_thumbnail(annotations: Annotations, row: int) -> str:
     try:
-        picture = load_image(annotations.records[row].source)
+        picture = load_image(annotations.records[row].source, min_size_px=(_THUMBNAIL_PX, _THUMBNAIL_PX))
     except ImageError:
         return ""
     picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
