@@ -25,8 +25,10 @@ def find_differences(before: Annotations, after: Annotations) -> dict[str, str]:
     have, an empty extra is none.
 
     Example:
-        >>> find_differences(annotations, annotations)
-        {}
+        >>> from manylabel.data.annotations import annotations_from_arrays
+        >>> table = annotations_from_arrays(np.zeros((2, 8, 8), np.uint8), [["cat"], []])
+        >>> find_differences(table, table), find_differences(table, table.select([1]))["images"]
+        ({}, 'images that only one of the two has: arrays/00000')
     """
     row_of = {image: row for row, image in enumerate(after.images)}
     lost = [image for image in before.images if image not in row_of]

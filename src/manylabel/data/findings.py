@@ -76,6 +76,7 @@ FINDING_KINDS: Mapping[str, FindingKind] = {
     "outside-label-folder": FindingKind("warning", "images", "Move them into label folders"),
     "image-without-label": FindingKind("note", "images", "Nothing to do if none of the labels fits them"),
     "image-without-known-label": FindingKind("warning", "images", "Label them, or remove the rows"),
+    "cells-decided": FindingKind("note", "none", "Nothing to do if the flag was meant"),
     "unknown-cells": FindingKind("note", "labels", "Nothing to do; look at these images first when you label more"),
     # Labels.
     "label-without-positive": FindingKind("warning", "labels", "Add images, or remove these labels"),

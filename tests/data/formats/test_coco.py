@@ -174,9 +174,10 @@ def test_the_real_file_gives_128_images_and_80_labels() -> None:
     table = load_data(COCO / "instances.json").annotations
     assert (len(table), len(table.label_space)) == (128, 80)
     sets = {record.id: set(table.labels_of(row)) for row, record in enumerate(table.records)}
-    # Looked at by eye: a lunch box; a giraffe among trees; a bedroom (see the pictures of these names).
+    # Looked at by eye: a lunch box, a giraffe among trees, a dog asleep beside a bicycle in a street.
     assert sets["images/000000000009.jpg"] == {"bowl", "broccoli", "orange"}
     assert sets["images/000000000025.jpg"] == {"giraffe"}
+    assert sets["images/000000000074.jpg"] == {"dog", "bicycle", "person"}
     regions = [region for record in table.records for region in record.regions]
     assert len(regions) == 939
     assert sum(region.mask is not None for region in regions) == 10

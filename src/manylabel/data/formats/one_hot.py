@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from manylabel.data.annotations import Annotations
-from manylabel.data.findings import Finding
+from manylabel.data.findings import Finding, build_finding
 from manylabel.data.formats.assemble import assemble_annotations
+from manylabel.data.formats.cells import (
+    ABSENT,
+    BLANK_CELLS,
+    EXPECTED_CELL,
+    PRESENT,
+    STATE_OF_CELL,
+    STRANGE,
+    UNCERTAIN_CELLS,
+    UNKNOWN,
+    StateArray,
+    read_cells,
+    read_soft,
+)
 from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, find_image_column
 from manylabel.data.formats.delimited import LabelColumn, find_label_column
 from manylabel.data.formats.format import Evidence, ReadOptions
@@ -20,24 +33,21 @@ from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, j
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
 
-PRESENT, ABSENT, UNKNOWN, STRANGE = 1, 0, -1, -2
-STATE_OF_CELL: Mapping[str, int] = {
-    "1": PRESENT, "1.0": PRESENT, "true": PRESENT,
-    "0": ABSENT, "0.0": ABSENT, "false": ABSENT,
-    "": UNKNOWN, "nan": UNKNOWN, "-1": UNKNOWN, "-1.0": UNKNOWN, "?": UNKNOWN,
-}  # fmt: skip
 _MAX_STRANGE_SHARE = 0.05
 """A column with more strange cells than this is not a column of labels; with fewer, the strange cells are mistakes."""
 
-StateArray = npt.NDArray[np.int8]
+_ROWS_LOOKED_AT = 1000
+_ROWS_AT_ONCE = 65_536
+_PLAIN = ReadOptions()
+_WITH_SOFT = ReadOptions(soft=(0.5, 0.5))
 
 
-def find_label_columns(table: Table, image_column: str) -> list[str]:
-    """Return the columns that hold a 0/1 state in nearly every row."""
+def find_label_columns(table: Table, image_column: str, options: ReadOptions) -> list[str]:
+    """Return the columns that hold a 0/1 state (soft ones too, if asked for) in nearly every row."""
     return [
         name
         for name in table.names
-        if name != image_column and name not in RECORD_COLUMN_NAMES and _is_state_column(table.columns[name])
+        if name != image_column and name not in RECORD_COLUMN_NAMES and _is_state_column(table.columns[name], options)
     ]
 
 
@@ -51,7 +61,7 @@ def find_one_hot(source: Source, options: ReadOptions) -> Evidence | None:
         return None
     table = source.table
     image = find_image_column(table, options.image_column)
-    names = find_label_columns(table, image.name)
+    names = find_label_columns(table, image.name, options)
     if not _is_one_hot(names, find_label_column(table, image.name, options.label_column), options.label_column):
         return None
     if options.label_column is not None:
@@ -79,33 +89,90 @@ def load_one_hot(source: Source, options: ReadOptions) -> Annotations:
     image = find_image_column(table, options.image_column).name
     if label_column is not None:
         table.check_column(label_column)
-    names = find_label_columns(table, image) if label_column is None else [label_column]
+    names = find_label_columns(table, image, options) if label_column is None else [label_column]
     if not names:
         raise DataError(
             build_message(
                 table.path,
                 f"no column holds only 0 and 1 (columns: {join_names(table.names)})",
                 expected="a column per label",
+                do="Give --soft LOW,HIGH if they hold numbers between 0 and 1" if _has_soft_column(table) else "",
             )
         )
-    states = [_read_states(table.columns[name]) for name in names]
+    states = [_read_states(table.columns[name], options) for name in names]
     _check_cells(table, names, states)
-    state_NL = np.stack(states, axis=1)
-    targets = Targets.from_dense(state_NL == PRESENT, state_NL != UNKNOWN)
-    findings = [] if label_column is not None else _find_doubtful_columns(table, [image, *names])
+    targets = _states_to_targets(states)
+    findings = [] if label_column is not None else _find_doubtful_columns(table, [image, *names], options)
+    findings += find_policy_findings(table, names, options)
     root = options.find_root(source)
     return assemble_annotations(
         table, root, image, names, LabelSpace(tuple(names)), targets, is_exhaustive=False, findings=findings
     )
 
 
-def _find_doubtful_columns(table: Table, used: list[str]) -> list[Finding]:
+def _states_to_targets(states: Sequence[StateArray]) -> Targets:
+    """Pack columns of states, some thousand rows at a time: the dense table of a large one would not fit."""
+    num_rows, num_labels = len(states[0]), len(states)
+    present = np.zeros((num_rows, (num_labels + 7) // 8), np.uint8)
+    known = np.zeros_like(present)
+    for start in range(0, num_rows, _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        state_NL = np.stack([state_N[rows] for state_N in states], axis=1)
+        present[rows] = np.packbits(state_NL == PRESENT, axis=1)
+        known[rows] = np.packbits(state_NL != UNKNOWN, axis=1)
+    return Targets(present, known, num_labels)
+
+
+def find_policy_findings(table: Table, names: Sequence[str], options: ReadOptions) -> Iterator[Finding]:
+    """Yield how many cells each policy decided that is not the usual one, and how many were soft."""
+    counts = {"blank": 0, "uncertain": 0, "soft": 0}
+    for name in names:
+        cells, rows = _encode(table.columns[name])
+        number_of = np.bincount(rows, minlength=len(cells))
+        for cell, number in zip(cells, number_of.tolist(), strict=True):
+            kind = _find_policy(cell.strip().lower())
+            if kind:
+                counts[kind] += number
+    if options.blank != "unknown" and counts["blank"]:
+        yield _build_policy_finding("blank", f"{counts['blank']:,} empty cells were read as {options.blank}")
+    if options.uncertain != "unknown" and counts["uncertain"]:
+        yield _build_policy_finding(
+            "uncertain", f"{counts['uncertain']:,} cells of -1 were read as {options.uncertain}"
+        )
+    if options.soft is not None and counts["soft"]:
+        low, high = options.soft
+        yield _build_policy_finding(
+            "soft",
+            f"{counts['soft']:,} cells between 0 and 1: up to {low:g} absent, from {high:g} present, else unknown",
+        )
+
+
+def _find_policy(word: str) -> str:
+    if word in STATE_OF_CELL:
+        return ""
+    if word in BLANK_CELLS:
+        return "blank"
+    return "uncertain" if word in UNCERTAIN_CELLS else "soft"
+
+
+def _build_policy_finding(flag: str, what: str) -> Finding:
+    return build_finding("cells-decided", f"{what} (--{flag}).")
+
+
+def _has_soft_column(table: Table) -> bool:
+    return any(
+        all(read_soft(cell.strip()) is not None for cell in table.columns[name][:100].to_pylist())
+        for name in table.names
+    )
+
+
+def _find_doubtful_columns(table: Table, used: list[str], options: ReadOptions) -> list[Finding]:
     """Say which columns look half like a label's: with too much else in them for mistakes, they became extras."""
     findings = []
     for name in table.names:
         if name in used or name in RECORD_COLUMN_NAMES:
             continue
-        state_N = _read_states(table.columns[name])
+        state_N = _read_states(table.columns[name], options)
         strange = np.flatnonzero(state_N == STRANGE)
         if len(strange) and np.count_nonzero(state_N >= ABSENT) >= len(state_N) / 2:
             row = int(strange[0])
@@ -117,25 +184,28 @@ def _find_doubtful_columns(table: Table, used: list[str]) -> list[Finding]:
     return findings
 
 
-def _encode(column: Any) -> tuple[StateArray, npt.NDArray[np.int32]]:
-    """Return the state of each distinct cell, and which distinct cell stands in each row."""
+def _encode(column: Any) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Return the distinct cells, and which of them stands in each row."""
     encoded = column.combine_chunks().dictionary_encode()
-    distinct = encoded.dictionary.to_pylist()
-    states = np.array([STATE_OF_CELL.get(cell.strip().lower(), STRANGE) for cell in distinct], np.int8)
-    return states, encoded.indices.to_numpy()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
 
 
-def _read_states(column: Any) -> StateArray:
-    states, rows = _encode(column)
-    return states[rows]
+def _read_states(column: Any, options: ReadOptions) -> StateArray:
+    cells, rows = _encode(column)
+    return read_cells(cells, options)[rows]
 
 
-def _is_state_column(column: Any) -> bool:
-    states, rows = _encode(column)
-    counts = np.bincount(rows, minlength=len(states))
-    num_strange = counts[states == STRANGE].sum()
+def _is_state_column(column: Any, options: ReadOptions) -> bool:
+    head = column[:_ROWS_LOOKED_AT]
+    for part in (head, column) if len(column) > len(head) else (column,):  # most columns are told by their head
+        cells, rows = _encode(part)
+        states = read_cells(cells, _WITH_SOFT if options.soft is not None else _PLAIN)
+        counts = np.bincount(rows, minlength=len(states))
+        num_strange = counts[states == STRANGE].sum()
+        if num_strange > (_MAX_STRANGE_SHARE if part is column else 0.5) * len(rows):
+            return False
     num_stated = counts[states >= ABSENT].sum()
-    return bool(num_stated > 0 and num_strange <= _MAX_STRANGE_SHARE * len(rows))
+    return bool(num_stated > 0)
 
 
 def _check_cells(table: Table, names: list[str], states: list[StateArray]) -> None:
@@ -155,5 +225,8 @@ def _describe_cell(table: Table, name: str, row: int) -> str:
         table.where(row),
         f"column {name!r} holds neither 0 nor 1",
         got=table.columns[name][row].as_py(),
-        expected="1, 0, or for unknown: empty, NaN, -1 or ?",
+        expected=EXPECTED_CELL,
+        do="Give --soft LOW,HIGH if such cells are meant"
+        if read_soft(table.columns[name][row].as_py().strip())
+        else "",
     )
