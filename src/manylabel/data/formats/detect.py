@@ -11,13 +11,15 @@ from manylabel.data.formats.coco import find_coco, load_coco, save_coco
 from manylabel.data.formats.delimited import find_delimited, load_delimited, save_delimited
 from manylabel.data.formats.folders import find_folders, load_folders
 from manylabel.data.formats.format import Blank, Evidence, Format, ReadOptions, Uncertain
-from manylabel.data.formats.one_hot import find_one_hot, load_one_hot
+from manylabel.data.formats.long import find_long, load_long, save_long
+from manylabel.data.formats.one_hot import find_one_hot, load_one_hot, save_one_hot
 from manylabel.data.formats.source import Source
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 
 FORMATS: Mapping[str, Format] = {
     "coco": Format("COCO instances: boxes and masks in one JSON", find_coco, load_coco, save_coco, extension=".json"),
-    "one-hot": Format("a column per label", find_one_hot, load_one_hot),
+    "long": Format("a row per image and label", find_long, load_long, save_long, extension=".csv"),
+    "one-hot": Format("a column per label", find_one_hot, load_one_hot, save_one_hot, extension=".csv"),
     "delimited": Format(
         "the labels of an image in one cell", find_delimited, load_delimited, save_delimited, extension=".csv"
     ),

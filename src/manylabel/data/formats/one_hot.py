@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from manylabel.data.formats.format import Evidence, ReadOptions
 from manylabel.data.formats.source import Source
 from manylabel.data.formats.table import Table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
+from manylabel.files import write_text_atomically
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
 
@@ -108,6 +112,42 @@ def load_one_hot(source: Source, options: ReadOptions) -> Annotations:
     return assemble_annotations(
         table, root, image, names, LabelSpace(tuple(names)), targets, is_exhaustive=False, findings=findings
     )
+
+
+def save_one_hot(annotations: Annotations, path: Path) -> None:
+    """Write a column per label: 1 present, 0 absent, empty unknown; then group, part and the extra columns.
+
+    Raises:
+        DataError: a label is called like another column, or an extra column would be read as a label.
+        RunError: the file cannot be written.
+    """
+    names, records = annotations.label_space.names, annotations.records
+    columns = {"group": [record.group or "" for record in records], "part": [record.part or "" for record in records]}
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    for extra in dict.fromkeys(name for record in records for name in record.extras):
+        columns.setdefault(extra, [record.extras.get(extra, "") for record in records])
+    taken = [name for name in names if name in ("image", *RECORD_COLUMN_NAMES, *columns) or name != name.strip()]
+    states = [name for name, cells in columns.items() if name not in RECORD_COLUMN_NAMES and _are_states(cells)]
+    if taken or states:
+        problem = (
+            f"labels called like other columns: {join_names(taken)}"
+            if taken
+            else f"extra columns that hold 0 and 1 would be read as labels: {join_names(states)}"
+        )
+        raise DataError(build_message(path, problem, do="Rename them, or write another layout"))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", *names, *columns])
+    for row, record in enumerate(records):
+        present, known = annotations.targets.present_NL([row])[0], annotations.targets.known_NL([row])[0]
+        cells = ["1" if one else "0" if other else "" for one, other in zip(present, known, strict=True)]
+        writer.writerow([record.id, *cells, *(column[row] for column in columns.values())])
+    write_text_atomically(path, text.getvalue())
+
+
+def _are_states(cells: Sequence[str]) -> bool:
+    states = read_cells(cells, _PLAIN)
+    return bool((states >= ABSENT).any() and (states == STRANGE).mean() <= _MAX_STRANGE_SHARE)
 
 
 def _states_to_targets(states: Sequence[StateArray]) -> Targets:
