@@ -11,6 +11,15 @@ from manylabel.data.formats.coco import find_coco, load_coco, save_coco
 from manylabel.data.formats.delimited import find_delimited, load_delimited, save_delimited
 from manylabel.data.formats.folders import find_folders, load_folders
 from manylabel.data.formats.format import Blank, Evidence, Format, ReadOptions, Uncertain
+from manylabel.data.formats.hugging_face import find_hugging_face, load_hugging_face
+from manylabel.data.formats.json_records import (
+    find_json,
+    find_json_lines,
+    load_json,
+    load_json_lines,
+    save_json,
+    save_json_lines,
+)
 from manylabel.data.formats.long import find_long, load_long, save_long
 from manylabel.data.formats.one_hot import find_one_hot, load_one_hot, save_one_hot
 from manylabel.data.formats.source import Source
@@ -18,6 +27,13 @@ from manylabel.errors import ConfigError, DataError, build_message, join_names, 
 
 FORMATS: Mapping[str, Format] = {
     "coco": Format("COCO instances: boxes and masks in one JSON", find_coco, load_coco, save_coco, extension=".json"),
+    "hugging-face": Format(
+        "Hugging Face image folder: metadata.jsonl", find_hugging_face, load_hugging_face, is_folder=True
+    ),
+    "json": Format("a JSON object per image", find_json, load_json, save_json, extension=".json"),
+    "json-lines": Format(
+        "a JSON object per line", find_json_lines, load_json_lines, save_json_lines, extension=".jsonl"
+    ),
     "long": Format("a row per image and label", find_long, load_long, save_long, extension=".csv"),
     "one-hot": Format("a column per label", find_one_hot, load_one_hot, save_one_hot, extension=".csv"),
     "delimited": Format(
