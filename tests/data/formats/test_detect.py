@@ -138,8 +138,8 @@ def test_ids_that_fit_several_images_are_all_named(write_table: Write, add_image
     with pytest.raises(DataError) as error:
         load_annotations(path)
     assert str(error.value).splitlines() == [
-        f"{path}: id '1': it fits 2 images below {folder}: x/1.png, y/1.png. {do}",
-        f"{path}: id 'a': it fits 2 images below {folder}: a.jpg, a.png. {do}",
+        f"{path} line 2: id '1': it fits 2 images below {folder}: x/1.png, y/1.png. {do}",
+        f"{path} line 3: id 'a': it fits 2 images below {folder}: a.jpg, a.png. {do}",
     ]
 
 
@@ -152,9 +152,10 @@ def test_one_image_has_one_id_however_its_path_is_written(write_table: Write, ad
 
 
 def test_paths_start_from_the_folder_of_images_or_are_absolute(write_table: Write, add_images: Write) -> None:
-    folder = add_images("pictures/1.png")
-    table = load_annotations(write_table(f"image,labels\n1.png,dog\n{folder / 'a.jpg'},sun\n"), folder / "pictures")
-    assert [Path(record.path) for record in table.records] == [folder / "pictures" / "1.png", folder / "a.jpg"]
+    folder = add_images("pictures/1.png", "pictures/x/2.png") / "pictures"
+    table = load_annotations(write_table(f"image,labels\n1.png,dog\n{folder / 'x' / '2.png'},sun\n"), folder)
+    assert table.images == ("1.png", "x/2.png")
+    assert [Path(record.path) for record in table.records] == [folder / "1.png", folder / "x" / "2.png"]
 
 
 def test_some_missing_images_are_a_finding(write_table: Write, tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def assemble_rows(
             raise DataError(build_message(name, "no image has any label", expected="at least one with a label"))
         space = LabelSpace(tuple(sorted(occurring)))
     _check_rows(rows, space)
-    located = locate_images(name, root, [row.image for row in rows])
+    located = locate_images(root, [row.image for row in rows], lambda row: rows[row].where)
     records = [
         ImageRecord(
             image,
@@ -103,7 +102,7 @@ def assemble_annotations(
     """
     cells = table.values(image_column)
     _check_every_row_names_an_image(table, image_column, cells)
-    located = locate_images(str(table.path), root, cells)
+    located = locate_images(root, cells, table.where)
     records = _build_records(table, located, [image_column, *label_columns])
     return _finish(str(table.path), root, records, targets, space, is_exhaustive, findings)
 
@@ -120,7 +119,7 @@ def _finish(
     """Merge repeated images and report missing ones: the last step of every reader."""
     kept_records, kept_targets, repeats = _merge_repeats(records, targets)
     annotations = Annotations(kept_records, kept_targets, space, name, is_exhaustive, (*findings, *repeats))
-    missing = find_missing_images(annotations)
+    missing = root.find_missing(annotations.images)
     if len(missing) == len(annotations):
         raise DataError(_describe_no_images(name, root.folder, annotations.images))
     check_some_present(annotations)
@@ -148,15 +147,6 @@ def _check_rows(rows: Sequence[Row], space: LabelSpace) -> None:
         ]
     if problems:
         raise DataError(join_problems(problems[:MAX_LISTED], total=len(problems)))
-
-
-def find_missing_images(annotations: Annotations) -> list[str]:
-    """Return the ids of the records whose file does not exist."""
-    return [
-        record.id
-        for record in annotations.records
-        if record.pixels is None and not os.path.exists(record.path)  # noqa: PTH110 - see ImageRoot.locate
-    ]
 
 
 def check_some_present(annotations: Annotations) -> None:
@@ -243,17 +233,25 @@ def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]
     ]
 
 
-def locate_images(name: str, root: ImageRoot, cells: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (id, path) of every cell; all cells that cannot be located are told at once."""
+def locate_images(root: ImageRoot, cells: Sequence[str], where: Callable[[int], str]) -> list[tuple[str, str]]:
+    """Return (id, path) of every cell.
+
+    Args:
+        where: what messages call the place of a cell.
+
+    Raises:
+        DataError: cells that `ImageRoot.locate` refuses; the first are listed, each once.
+    """
     located = []
     problem_of: dict[str, str] = {}
-    for cell in cells:
+    for row, cell in enumerate(cells):
         try:
             located.append(root.locate(cell))
         except DataError as error:
-            problem_of[cell] = str(error)
+            if cell not in problem_of:
+                problem_of[cell] = f"{where(row)}: {error}" if len(problem_of) < MAX_LISTED else ""
     if problem_of:
-        raise DataError(join_problems([f"{name}: {problem}" for problem in problem_of.values()]))
+        raise DataError(join_problems(list(problem_of.values())))
     return located
 
 

@@ -28,7 +28,7 @@ from manylabel.data.formats.cells import (
     read_soft,
 )
 from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, find_image_column
-from manylabel.data.formats.delimited import LabelColumn, find_label_column
+from manylabel.data.formats.delimited import UNKNOWN_COLUMN, LabelColumn, find_label_column
 from manylabel.data.formats.format import Evidence, ReadOptions
 from manylabel.data.formats.source import Source
 from manylabel.data.formats.table import Table
@@ -79,7 +79,8 @@ def find_one_hot(source: Source, options: ReadOptions) -> Evidence | None:
 
 def _is_one_hot(state_columns: list[str], listing: LabelColumn | None, label_column: str | None) -> bool:
     if listing is not None and listing.name.casefold() == "labels":
-        return len(state_columns) > 1 and listing.name in state_columns
+        others = set(state_columns) - {listing.name, UNKNOWN_COLUMN}  # a label may be called 0
+        return bool(others) and listing.name in state_columns
     return bool(state_columns) and (label_column is None or label_column in state_columns)
 
 
