@@ -337,8 +337,17 @@ def test_too_many_broken_images_stop_the_run_and_are_named(start: Start, tmp_pat
         start(train_table=tables["train"], val=tables["val"])
     assert str(caught.value).startswith(
         f"{part}: 1 of {total} images cannot be used, more than --max-bad-images 0.01 allows. "
-        f"Mend or remove them, or allow more with --max-bad-images.\n{broken}: "
+        f"Mend or remove them ('manylabel inspect --fix' does), or allow more with --max-bad-images.\n{broken}: "
     )
+
+
+def test_the_first_broken_image_stops_a_run_that_is_told_so(start: Start, tmp_path: Path) -> None:
+    table = write_table(TRAIN, tmp_path)
+    broken = break_image(table, 3)
+    with pytest.raises(RunError) as caught:
+        start(train_table=table, bad_images="stop", max_bad_images=1.0)
+    assert str(caught.value).startswith("train: 1 of 14 images cannot be used, more than --bad-images stop allows. ")
+    assert f"\n{broken}: " in str(caught.value)
 
 
 def test_a_validation_table_without_a_usable_image_stops_before_anything_is_written(

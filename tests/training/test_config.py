@@ -44,6 +44,7 @@ def test_every_setting_is_a_flag_of_train_with_the_same_help_and_default(name: s
 
 def test_every_flag_of_train_is_a_setting_or_says_where_things_are() -> None:
     places = {"out", "images", "val", "test", "config", "layout", "image-column", "label-column", "quiet", "help"}
+    places |= {"blank", "uncertain", "soft"}
     surplus = {option for option in flags_of_train() if option.startswith("--") and not option.startswith("--no-")} - {
         f"--{name.replace('_', '-')}" for name in NAMES
     }

@@ -13,6 +13,7 @@ from manylabel.errors import ConfigError, build_message, join_names, join_proble
 
 FREEZE_CHOICES = ("none", "backbone")
 PRECISION_CHOICES = ("auto", "fp32", "bf16")
+BAD_IMAGES_CHOICES = ("skip", "stop")
 SAMPLERS = ("shuffle",)
 MIXES = ("none",)
 CALIBRATIONS = ("none",)
@@ -74,6 +75,10 @@ class TrainConfig:
     monitor: str = _knob("average_precision_macro", "The validation metric that chooses the best epoch.")
     goal: str = _knob("f1", "What the thresholds are chosen for on the validation images.")
     calibrate: str = _knob("none", "How probabilities are calibrated on the validation images.")
+    bad_images: str = _knob(
+        "skip",
+        "What to do with images that cannot be used: 'skip' them, up to --max-bad-images, or 'stop' at the first.",
+    )
     max_bad_images: float = _knob(
         0.01, "The share of images that may be unusable; they are skipped, counted and named. More stops the run."
     )
@@ -197,6 +202,7 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "freeze": FREEZE_CHOICES,
     "precision": PRECISION_CHOICES,
+    "bad_images": BAD_IMAGES_CHOICES,
     "sampler": SAMPLERS,
     "mix": MIXES,
     "calibrate": CALIBRATIONS,

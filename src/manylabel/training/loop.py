@@ -78,7 +78,7 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
             model.backbone.eval()  # frozen also means that its norms keep their statistics
         least_images = count_least_images(model, min(config.batch_size, num_images))
         for batch in parts.train_loader:
-            note_bad_images(batch, parts.train_loader, progress, config.max_bad_images)
+            note_bad_images(batch, parts.train_loader, progress, config)
             share = schedule_share(progress.step / num_steps, config.warmup)
             set_learning_rate(parts.optimiser, share)
             if len(batch) >= least_images:
@@ -175,7 +175,7 @@ def validate(parts: LoopParts, progress: Progress, on_event: OnEvent) -> dict[st
     model.eval()
     probs, truths, knowns, losses = [], [], [], []
     for batch in parts.val_loader:
-        note_bad_images(batch, parts.val_loader, progress, parts.config.max_bad_images)
+        note_bad_images(batch, parts.val_loader, progress, parts.config)
         if len(batch):
             on_device = batch.to(parts.accelerator.device)
             with parts.accelerator.autocast():
@@ -207,11 +207,11 @@ def is_better(value: float, best: float, monitor: str) -> bool:
     return value < best if monitor == "loss" or monitor in LOWER_IS_BETTER else value > best
 
 
-def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, max_share: float) -> None:
+def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, config: TrainConfig) -> None:
     """Count the images of a batch that cannot be read by name, and stop when they are too many.
 
     Raises:
-        RunError: more than `max_share` of the images of this part cannot be read.
+        RunError: more than `max_bad_images` of the images of this part cannot be read, or one with `bad_images` "stop".
     """
     if not batch.bad_rows:
         return
@@ -221,12 +221,14 @@ def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, m
     records = dataset.annotations.records
     progress.bad_images |= {records[row].id: reason for row, reason in batch.bad_rows}
     own = [reason for image, reason in progress.bad_images.items() if image in images]
-    if len(own) > max_share * len(images):
+    share = config.max_bad_images if config.bad_images == "skip" else 0.0
+    if own and len(own) > share * len(images):
+        flag = f"--max-bad-images {share:g}" if config.bad_images == "skip" else "--bad-images stop"
         raise RunError(
             build_message(
                 dataset.annotations.name,
-                f"{len(own)} of {len(images)} images cannot be used, more than --max-bad-images {max_share:g} allows",
-                do="Mend or remove them, or allow more with --max-bad-images",
+                f"{len(own)} of {len(images)} images cannot be used, more than {flag} allows",
+                do="Mend or remove them ('manylabel inspect --fix' does), or allow more with --max-bad-images",
             )
             + "\n"
             + join_problems(own)

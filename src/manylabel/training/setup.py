@@ -32,7 +32,7 @@ from manylabel.training.loop import LoopParts
 from manylabel.training.optim import build_optimiser
 from manylabel.training.precision import PrecisionChoice, choose_precision
 
-_FREE_ON_RESUME = ("resume", "workers", "patience", "max_bad_images", "goal", "calibrate")
+_FREE_ON_RESUME = ("resume", "workers", "patience", "bad_images", "max_bad_images", "goal", "calibrate")
 """Settings that may differ when a run goes on: they change nothing that was computed so far."""
 
 
