@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from manylabel.augment.presets import PRESETS, build_augmentation
 from manylabel.data.annotations import Annotations
+from manylabel.data.image_cache import ImageCache
 from manylabel.data.preprocess import Preprocess
 from manylabel.training.loading import Batch, EpochSampler, Example, ImageDataset, build_batch, build_loader
 
@@ -120,6 +122,18 @@ def test_pixels_belong_to_a_row_not_to_a_place_in_the_epoch(dataset: ImageDatase
     assert torch.equal(later_images, images[6:])
     _, others, _ = collect_epoch(dataset, 2)
     assert not torch.equal(others, images)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cache_changes_no_batch(dataset: ImageDataset, tmp_path: Path, workers: int) -> None:
+    cached = ImageDataset(dataset.annotations, dataset.preprocess, dataset.augmentation, ImageCache(tmp_path / "cache"))
+    for _ in range(2):
+        pairs = zip(
+            build_loader(dataset, 2, sampler=EpochSampler(len(dataset), 3)),
+            build_loader(cached, 2, sampler=EpochSampler(len(dataset), 3), workers=workers),
+            strict=True,
+        )
+        assert all(torch.equal(one.images_BCHW, other.images_BCHW) for one, other in pairs)
 
 
 def test_a_pass_leaves_the_random_state_alone(dataset: ImageDataset) -> None:

@@ -71,6 +71,9 @@ class TrainConfig:
         "auto", "Numbers of a step: 'fp32', 'bf16', or 'auto': whichever is clearly faster on this machine."
     )
     workers: int = _knob(2, "Processes that decode images beside training; 0 decodes in the training process.")
+    image_cache: str = _knob(
+        "", "A folder that keeps decoded images, so that later epochs and runs need not decode. Empty keeps none."
+    )
     patience: int = _knob(0, "Epochs without a better --monitor before training stops. 0 never stops early.")
     monitor: str = _knob("average_precision_macro", "The validation metric that chooses the best epoch.")
     goal: str = _knob("f1", "What the thresholds are chosen for on the validation images.")

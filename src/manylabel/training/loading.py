@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from manylabel.augment.presets import Augmentation
 from manylabel.data.annotations import Annotations
+from manylabel.data.image_cache import ImageCache
 from manylabel.data.images import ImageError, load_image
 from manylabel.data.preprocess import Preprocess
 
@@ -83,14 +84,20 @@ class ImageDataset(Dataset[Example]):
         annotations: the images and their truth.
         preprocess: brings an image to the size and scale that the model expects.
         augmentation: changes training images; None leaves them as they are.
+        cache: keeps decoded images between epochs; what the model sees is the same.
     """
 
     def __init__(
-        self, annotations: Annotations, preprocess: Preprocess, augmentation: Augmentation | None = None
+        self,
+        annotations: Annotations,
+        preprocess: Preprocess,
+        augmentation: Augmentation | None = None,
+        cache: ImageCache | None = None,
     ) -> None:
         self.annotations = annotations
         self.preprocess = preprocess
         self.augmentation = augmentation
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -102,7 +109,10 @@ class ImageDataset(Dataset[Example]):
         known_L = torch.from_numpy(self.annotations.targets.known_NL([row])[0])
         try:
             size = (self.preprocess.width_px, self.preprocess.height_px)
-            image = load_image(record.source, name=record.id, min_size_px=size)
+            if self.cache is None or record.pixels is not None:
+                image = load_image(record.source, name=record.id, min_size_px=size)
+            else:
+                image = self.cache.load(record.path, name=record.id, min_size_px=size)
         except ImageError as error:
             return Example(row, None, truth_L, known_L, str(error))
         if draw_seed is None or self.augmentation is None:

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 
 from manylabel.augment.presets import build_augmentation, parse_augment
 from manylabel.data.annotations import Annotations
+from manylabel.data.image_cache import ImageCache
 from manylabel.data.preprocess import Preprocess
 from manylabel.errors import ConfigError, build_message
 from manylabel.labels.statistics import prevalence
@@ -32,7 +33,7 @@ from manylabel.training.loop import LoopParts
 from manylabel.training.optim import build_optimiser
 from manylabel.training.precision import PrecisionChoice, choose_precision
 
-_FREE_ON_RESUME = ("resume", "workers", "patience", "bad_images", "max_bad_images", "goal", "calibrate")
+_FREE_ON_RESUME = ("resume", "workers", "patience", "image_cache", "bad_images", "max_bad_images", "goal", "calibrate")
 """Settings that may differ when a run goes on: they change nothing that was computed so far."""
 
 
@@ -113,7 +114,8 @@ def build_setup(
     if config.freeze == "backbone":
         model.backbone.requires_grad_(False)
     augmentation = build_augmentation(parse_augment(config.augment), network.preprocess)
-    train_set = ImageDataset(train, network.preprocess, augmentation)
+    cache = ImageCache(config.image_cache) if config.image_cache else None
+    train_set = ImageDataset(train, network.preprocess, augmentation, cache)
     config, precision = _resolve(config, model, chosen_loss, device, train_set, len(val), tell, resolved)
     accelerator = _reset_accelerator("bf16" if precision.precision == "bf16" else "no")
     sampler = EpochSampler(len(train), config.seed)
@@ -127,7 +129,7 @@ def build_setup(
         loss=chosen_loss,
         sampler=sampler,
         train_loader=build_loader(train_set, config.batch_size, sampler=sampler, **loading),
-        val_loader=build_loader(ImageDataset(val, network.preprocess), config.batch_size, **loading),
+        val_loader=build_loader(ImageDataset(val, network.preprocess, cache=cache), config.batch_size, **loading),
         folder=checkpoints,
         identity=_identify(config, train, val),
     )
