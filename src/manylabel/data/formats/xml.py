@@ -16,7 +16,7 @@ MAX_DEPTH = 64
 """How deep elements may be nested."""
 
 _HEAD_BYTES = 65_536
-_PROLOG = re.compile(rb"(?:\s|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
+_PROLOG = re.compile(rb"(?:\s|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>)*", re.DOTALL)
 _START_TAG = re.compile(rb"<([A-Za-z_][\w.:-]*)[\s/>]")
 _MARK = b"\xef\xbb\xbf"
 
