@@ -132,10 +132,20 @@ def test_of_many_bad_rows_the_first_are_listed(write_table: Write) -> None:
             id="two columns twice",
         ),
         pytest.param(
-            b"image,,\nx.jpg,1,1\n",
-            "columns stand twice in the header: (empty). Rename or remove them.",
-            id="two columns without a name",
+            b"PK\x03\x04\x14\x00\x06\x00",
+            "this is an Excel workbook (.xlsx) or another archive, not a text table. "
+            "Save the sheet as CSV (UTF-8) and give that file.",
+            id="Excel",
         ),
+        pytest.param(
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+            "this is an old Excel workbook (.xls), not a text table. Save the sheet as CSV (UTF-8) and give that file.",
+            id="old Excel",
+        ),
+        pytest.param(
+            b"\x1f\x8b\x08\x00", "this is compressed (gzip), not a text table. Unpack it first.", id="compressed"
+        ),
+        pytest.param(b"sep=;\r\n", "the table is empty, expected a header and a row per image.", id="only a hint"),
     ],
 )
 def test_what_is_no_table_is_refused(write_table: Write, data: bytes, message: str) -> None:
@@ -143,6 +153,77 @@ def test_what_is_no_table_is_refused(write_table: Write, data: bytes, message: s
     with pytest.raises(DataError) as error:
         load_table(path)
     assert str(error.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [
+        pytest.param("sep=;\r\nimage;labels\r\na.jpg;dog,sun\r\n", ";", id="as Excel writes it"),
+        pytest.param('"sep=,"\nimage,labels\na.jpg,"dog,sun"\n', ",", id="in quotes"),
+        pytest.param("SEP=\t\nimage\tlabels\na.jpg\tdog,sun\n", "\t", id="tab"),
+        pytest.param("\ufeffsep=^\r\nimage^labels\r\na.jpg^dog,sun\r\n", "^", id="a mark before it, an odd delimiter"),
+    ],
+)
+def test_the_line_that_tells_excel_the_delimiter_is_no_header(write_table: Write, text: str, delimiter: str) -> None:
+    table = load_table(write_table(text))
+    assert (table.delimiter, table.names) == (delimiter, ("image", "labels"))
+    assert table.values("labels") == ["dog,sun"]
+    assert table.where(0).endswith("labels.csv line 3")
+
+
+def test_lines_are_counted_from_the_line_that_tells_the_delimiter(write_table: Write) -> None:
+    path = write_table("sep=;\r\nimage;labels\r\na.jpg;dog;x\r\n")
+    with pytest.raises(DataError) as error:
+        load_table(path)
+    assert str(error.value) == f"{path} line 3: the row has 3 cells, expected 2 as in the header."
+
+
+def test_unicode_text_of_excel_is_read(write_table: Write) -> None:
+    path = write_table("image\tlabels\r\nzürich.jpg\tcafé\r\n".encode("utf-16"), "labels.txt")
+    assert (load_table(path).delimiter, rows(path)) == ("\t", [("zürich.jpg", "café")])
+
+
+def test_a_file_in_two_encodings_is_refused_with_its_lines(write_table: Write) -> None:
+    path = write_table(b"image,labels\n" + "a.jpg,café\n".encode() + "b.jpg,naïve\n".encode("cp1252"))
+    with pytest.raises(DataError) as error:
+        load_table(path)
+    assert str(error.value) == (
+        f"{path} line 3: this line is not UTF-8, but other lines are (such as line 2). Save the whole file as UTF-8."
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "tried"),
+    [
+        pytest.param(b"image,labels\na.jpg,x\x81\n", "neither UTF-8 nor Windows-1252", id="no text of Windows"),
+        pytest.param(
+            b"\xff\xfei\x00\n\x00\x00\xd8",
+            "neither UTF-16, as its first bytes say, nor anything else",
+            id="UTF-16 that is cut off",
+        ),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_and_never_replaced(write_table: Write, data: bytes, tried: str) -> None:
+    path = write_table(data)
+    with pytest.raises(DataError) as error:
+        load_table(path)
+    assert str(error.value) == f"{path} line 2: this is {tried}. Save the file as UTF-8."
+
+
+def test_columns_without_a_name_are_numbered(write_table: Write) -> None:
+    assert load_table(write_table("image,,dog,\na.jpg,x,1,y\n")).names == ("image", "column_2", "dog", "column_4")
+
+
+@pytest.mark.parametrize("num_distinct", [1, 255, 256, 257, 5000])
+def test_columns_of_few_and_of_many_distinct_cells_keep_them_all(
+    write_table: Write, monkeypatch: pytest.MonkeyPatch, num_distinct: int
+) -> None:
+    monkeypatch.setattr("manylabel.data.formats.table._BLOCK_BYTES", 2048)  # several blocks
+    cells = [f" {row % num_distinct}" for row in range(5000)]
+    table = load_table(write_table("image,x\n" + "".join(f"{row}.jpg,{cell}\n" for row, cell in enumerate(cells))))
+    assert table.values("x") == [cell.strip() for cell in cells]
+    assert table.values("image") == [f"{row}.jpg" for row in range(5000)]
+    assert (table.num_rows, table.columns["x"].nbytes < 12_000) == (5000, num_distinct <= 256)
 
 
 def test_a_missing_table_is_an_error(tmp_path: Path) -> None:

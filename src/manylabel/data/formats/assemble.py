@@ -167,6 +167,8 @@ def _merge_repeats(
     records: list[ImageRecord], targets: Targets
 ) -> tuple[tuple[ImageRecord, ...], Targets, tuple[Finding, ...]]:
     """Make one row of the rows of one image; a cell in which they contradict each other becomes unknown."""
+    if len({record.id for record in records}) == len(records):
+        return tuple(records), targets, ()
     rows_of: dict[str, list[int]] = {}
     for row, record in enumerate(records):
         rows_of.setdefault(record.id, []).append(row)
@@ -175,8 +177,6 @@ def _merge_repeats(
     for rows in repeats.values():
         regions = tuple(region for row in rows for region in records[row].regions)
         records[rows[0]] = replace(records[rows[0]], regions=regions)
-    if not repeats:
-        return tuple(records), targets, ()
     present_bits, known_bits = targets.present_bits.copy(), targets.known_bits.copy()
     contradicting = []
     for image, rows in repeats.items():
@@ -217,18 +217,20 @@ def _describe_repeats(repeated: list[str], contradicting: list[str]) -> tuple[Fi
 def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]) -> list[ImageRecord]:
     special = {name: table.values(name) for name in RECORD_COLUMN_NAMES if name in table.names and name not in used}
     extras = [name for name in table.names if name not in used and name not in special]
-    extra_cells = list(zip(*(table.values(name) for name in extras), strict=True)) if extras else [()] * len(located)
     blank = [""] * len(located)
+    cells = zip(*(table.values(name) for name in extras), strict=True)
+    no_extras: dict[str, str] = {}  # one for all: a dict of its own takes more memory than the rest of a record
+    extras_of = (dict(zip(extras, row, strict=True)) for row in cells) if extras else (no_extras for _ in located)
     return [
         ImageRecord(
             image,
             path,
             group=group if group else None,
             part=PART_NAME_OF.get(part.lower(), part) if part else None,
-            extras=dict(zip(extras, cells, strict=True)),
+            extras=extra,
         )
-        for (image, path), group, part, cells in zip(
-            located, special.get("group", blank), special.get("part", blank), extra_cells, strict=True
+        for (image, path), group, part, extra in zip(
+            located, special.get("group", blank), special.get("part", blank), extras_of, strict=True
         )
     ]
 

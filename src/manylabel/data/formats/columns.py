@@ -96,7 +96,7 @@ class ImageRoot:
         value = self._contain(cell) if _ODD.search(cell) else cell
         if not value.lower().endswith(IMAGE_EXTENSIONS):
             value = self._match_stem(value)
-        return value, os.path.join(self.folder, value)  # noqa: PTH118 - a Path per row of a large table is slow
+        return value, self._prefix + value  # a Path per row of a large table is slow
 
     def find_prefix(self, names: Sequence[str]) -> str:
         """Return what stands before the names of a file that lists bare names: `images/` where they lie in images/.
@@ -151,6 +151,10 @@ class ImageRoot:
     def _holds(self, path: str) -> bool:
         real = os.path.realpath(path)
         return real == self._real_folder or real.startswith(os.path.join(self._real_folder, ""))  # noqa: PTH118
+
+    @cached_property
+    def _prefix(self) -> str:
+        return os.path.join(self.folder, "")  # noqa: PTH118
 
     @cached_property
     def _real_folder(self) -> str:

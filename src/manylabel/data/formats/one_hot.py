@@ -104,9 +104,7 @@ def load_one_hot(source: Source, options: ReadOptions) -> Annotations:
                 do="Give --soft LOW,HIGH if they hold numbers between 0 and 1" if _has_soft_column(table) else "",
             )
         )
-    states = [_read_states(table.columns[name], options) for name in names]
-    _check_cells(table, names, states)
-    targets = _states_to_targets(states)
+    targets = _read_targets(table, names, options)
     findings = [] if label_column is not None else _find_doubtful_columns(table, [image, *names], options)
     findings += find_policy_findings(table, names, options)
     root = options.find_root(source)
@@ -151,8 +149,10 @@ def _are_states(cells: Sequence[str]) -> bool:
     return bool((states >= ABSENT).any() and (states == STRANGE).mean() <= _MAX_STRANGE_SHARE)
 
 
-def _states_to_targets(states: Sequence[StateArray]) -> Targets:
-    """Pack columns of states, some thousand rows at a time: the dense table of a large one would not fit."""
+def _read_targets(table: Table, names: list[str], options: ReadOptions) -> Targets:
+    """Read columns of states and pack them, some thousand rows at a time: no dense table is built."""
+    states = [_read_states(table.columns[name], options) for name in names]
+    _check_cells(table, names, states)
     num_rows, num_labels = len(states[0]), len(states)
     present = np.zeros((num_rows, (num_labels + 7) // 8), np.uint8)
     known = np.zeros_like(present)
