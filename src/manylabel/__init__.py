@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from manylabel.data.demo import write_demo as write_demo
     from manylabel.data.formats.delimited import save_delimited as save_delimited
     from manylabel.data.formats.detect import load_annotations as load_annotations
+    from manylabel.data.formats.saving import save_annotations as save_annotations
     from manylabel.data.images import load_image as load_image
     from manylabel.data.preprocess import Preprocess as Preprocess
     from manylabel.data.splits import split as split
@@ -74,6 +75,7 @@ _MODULE_OF = {
     "load_bundle": "bundle.bundle",
     "load_image": "data.images",
     "load_predictions": "labels.predictions",
+    "save_annotations": "data.formats.saving",
     "save_delimited": "data.formats.delimited",
     "split": "data.splits",
     "split_folds": "data.splits",
