@@ -24,11 +24,13 @@ from manylabel.data.formats.long import find_long, load_long, save_long
 from manylabel.data.formats.one_hot import find_one_hot, load_one_hot, save_one_hot
 from manylabel.data.formats.source import Source
 from manylabel.data.formats.voc import find_voc, load_voc, save_voc
+from manylabel.data.formats.yolo import find_yolo, load_yolo, save_yolo
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 
 FORMATS: Mapping[str, Format] = {
     "coco": Format("COCO instances: boxes and masks in one JSON", find_coco, load_coco, save_coco, extension=".json"),
     "voc": Format("Pascal VOC: a file of objects per image", find_voc, load_voc, save_voc, is_folder=True),
+    "yolo": Format("YOLO: a text file of boxes per image", find_yolo, load_yolo, save_yolo, is_folder=True),
     "hugging-face": Format(
         "Hugging Face image folder: metadata.jsonl", find_hugging_face, load_hugging_face, is_folder=True
     ),
