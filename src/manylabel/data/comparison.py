@@ -9,6 +9,8 @@ import numpy as np
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.errors import join_names
 
+_SHOWN = 3
+
 _FIELDS: Mapping[str, Callable[[ImageRecord], object]] = {
     "groups": lambda record: record.group,
     "parts": lambda record: record.part,
@@ -54,7 +56,7 @@ def find_differences(before: Annotations, after: Annotations) -> dict[str, str]:
             if value_of(before.records[row]) != value_of(after.records[other])
         ]
         if differing:
-            differences[name] = f"{name} of {len(differing):,} images: {join_names(differing)}"
+            differences[name] = f"{name} of {len(differing):,} images: {join_names(differing, _SHOWN)}"
     return differences
 
 
