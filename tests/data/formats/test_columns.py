@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manylabel.data.formats.columns import ImageRoot
-from manylabel.data.formats.detect import load_annotations
+from manylabel.data.formats.detect import load_annotations, load_data
 from manylabel.errors import DataError
 
 Write = Callable[..., Path]
@@ -149,3 +149,36 @@ def test_a_million_rows_of_one_folder_cost_one_listing(add_images: Write, monkey
     monkeypatch.setattr(os, "scandir", count)
     assert ImageRoot(folder).find_missing([f"x/{number}.jpg" for number in range(20)]) == []
     assert listed == [str(folder / "x")]
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+@pytest.mark.parametrize("start", [0, 1])
+def test_the_row_numbers_that_pandas_writes_are_left_out(write_table: Write, name: str, start: int) -> None:
+    text = f"{name},image,tags_of_it\n{start},a.jpg,dog\n{start + 1},b.jpg,sun\n"
+    loaded = load_data(write_table(text))
+    assert loaded.annotations.images == ("a.jpg", "b.jpg")
+    assert loaded.annotations.label_space.names == ("dog", "sun")
+    assert loaded.layout.evidence[1] == f"left out: column {name if name else 'column_1'!r}, the numbers of the rows"
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        pytest.param(",dog,sun\n1,1,0\n2,0,1\n", ("1.png", "2.png"), id="they are the ids"),
+        pytest.param(",dog,sun\na.jpg,1,0\nb.jpg,0,1\n", ("a.jpg", "b.jpg"), id="it names the images"),
+        pytest.param(",image,labels\n7,a.jpg,dog\n9,b.jpg,sun\n", ("a.jpg", "b.jpg"), id="other numbers are an extra"),
+    ],
+)
+def test_a_first_column_without_a_name_that_says_something_stays(
+    write_table: Write, add_images: Write, text: str, images: tuple[str, ...]
+) -> None:
+    add_images("1.png", "2.png")
+    table = load_annotations(write_table(text))
+    assert table.images == images
+    assert table.records[0].extras.get("column_1") == ("7" if text.startswith(",image") else None)
+
+
+def test_blank_columns_without_a_name_are_left_out(write_table: Write) -> None:
+    loaded = load_data(write_table("image,labels,,\na.jpg,dog,,\nb.jpg,sun,, \n"))
+    assert loaded.annotations.records[0].extras == {}
+    assert loaded.layout.evidence[1:3] == ("left out: column 'column_3', blank", "left out: column 'column_4', blank")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -29,6 +29,9 @@ PART_NAME_OF: Mapping[str, str] = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
 }  # fmt: skip
 """How people call the three parts, in lower case, and how they are called here."""
+
+_UNNAMED = re.compile(r"column_\d+|Unnamed: \d+")
+"""Columns without a name, as we and as pandas call them."""
 
 _MAX_CELLS_LOOKED_AT = 1000
 _MAX_NAME_BYTES = 255
@@ -72,6 +75,35 @@ def find_image_column(table: Table, wanted: str | None = None) -> ImageColumn:
         if known_name in by_folded:
             return ImageColumn(by_folded[known_name], f"images: column {by_folded[known_name]!r}, by its name")
     return ImageColumn(table.names[0], f"images: column {table.names[0]!r}, the first")
+
+
+def leave_out_row_numbers(table: Table) -> Table:
+    """Return the table without what says nothing: the row numbers that pandas writes, and blank columns without a name.
+
+    Numbers in a first column without a name stay where no other column names the images: they may be ids.
+    """
+    blank = [name for name in table.names if _UNNAMED.fullmatch(name) and not any(table.values(name))]
+    first, *others = table.names
+    if table.has_header and _UNNAMED.fullmatch(first) and first not in blank and _name_images(table, others):
+        numbers, start = table.values(first), table.columns[first][0].as_py().strip()
+        if start in ("0", "1") and numbers == [str(int(start) + row) for row in range(len(numbers))]:
+            return _leave_out(table, {first: "the numbers of the rows", **dict.fromkeys(blank, "blank")})
+    return _leave_out(table, dict.fromkeys(blank, "blank")) if len(blank) < len(table.names) else table
+
+
+def _leave_out(table: Table, why_of: Mapping[str, str]) -> Table:
+    notes = tuple(f"left out: column {name!r}, {why}" for name, why in why_of.items())
+    columns = {name: cells for name, cells in table.columns.items() if name not in why_of}
+    return replace(table, columns=columns, notes=(*table.notes, *notes)) if why_of else table
+
+
+def _name_images(table: Table, names: Sequence[str]) -> bool:
+    """Tell whether one of the columns names the images, by its name or its cells."""
+    return any(
+        name.casefold() in IMAGE_COLUMN_NAMES
+        or any(cell.strip().lower().endswith(IMAGE_EXTENSIONS) for cell in table.columns[name][:10].to_pylist())
+        for name in names
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from manylabel.data.annotations import Annotations
 from manylabel.data.formats.assemble import assemble_annotations
 from manylabel.data.formats.columns import LABEL_COLUMN_NAMES, RECORD_COLUMN_NAMES, find_image_column
 from manylabel.data.formats.format import Evidence, ReadOptions
+from manylabel.data.formats.parquet import save_parquet
 from manylabel.data.formats.source import Source
 from manylabel.data.formats.table import Table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems, suggest_name
@@ -116,7 +117,7 @@ def save_delimited(annotations: Annotations, path: Path) -> None:
 
     What the cells alone would not give back is kept in `NAME.labels.txt` beside it: names that no cell mentions,
     another order than the sorted one, names in which a reader would see a separator, and that nothing is known of
-    labels beyond these (tables with a column per label).
+    labels beyond these (tables with a column per label). `NAME.parquet` becomes Parquet with the same columns.
 
     Raises:
         DataError: a label's name contains `|`.
@@ -146,11 +147,14 @@ def save_delimited(annotations: Annotations, path: Path) -> None:
     used = {name: cells for name, cells in columns.items() if name in ("image", "labels") or any(cells)}
     extras = dict.fromkeys(name for record in records for name in record.extras)
     used |= {name: [record.extras.get(name, "") for record in records] for name in extras if name not in columns}
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(used)
-    writer.writerows(zip(*used.values(), strict=True))
-    write_text_atomically(path, text.getvalue())
+    if path.suffix.lower() == ".parquet":
+        save_parquet(path, used)
+    else:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(used)
+        writer.writerows(zip(*used.values(), strict=True))
+        write_text_atomically(path, text.getvalue())
     _save_label_names(annotations, labels, path)
 
 

@@ -15,7 +15,12 @@ from manylabel.errors import ConfigError, DataError, build_message, join_names, 
 WRITABLE = tuple(name for name, layout in FORMATS.items() if layout.save is not None)
 """Every layout that `--to` accepts."""
 
-LAYOUT_OF_EXTENSION: Mapping[str, str] = {".csv": "delimited", ".json": "json", ".jsonl": "json-lines"}
+LAYOUT_OF_EXTENSION: Mapping[str, str] = {
+    ".csv": "delimited",
+    ".parquet": "delimited",
+    ".json": "json",
+    ".jsonl": "json-lines",
+}
 """What a file is written as unless `--to` says otherwise."""
 
 

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from manylabel.data.formats.columns import leave_out_row_numbers
+from manylabel.data.formats.parquet import PARQUET_MARK, load_parquet
 from manylabel.data.formats.table import TABLE_EXTENSIONS, Table, load_table
 from manylabel.errors import MAX_LISTED, DataError, build_message, join_problems
 
@@ -53,8 +55,9 @@ class Source:
 
     @cached_property
     def table(self) -> Table:
-        """The file as a table; see `load_table` for what stops it."""
-        return load_table(self.path)
+        """The file as a table; see `load_table` and `load_parquet` for what stops them."""
+        table = load_parquet(self.path) if self._head.startswith(PARQUET_MARK) else load_table(self.path)
+        return leave_out_row_numbers(table)
 
     @cached_property
     def json(self) -> Any:

@@ -155,7 +155,7 @@ def _read_table(path: Path, encoding: str, head: str, num_quotes: int) -> Table:
     _, header = next(_walk_rows(path, io.StringIO(head, newline=""), delimiter))
     has_header = not any(_names_an_image(cell) for cell in header)
     names = _name_columns([cell.strip() for cell in header] if has_header else [""] * len(header))
-    _check_names(path, names)
+    check_names(path, names)
     table = Table(path, dict.fromkeys(names), encoding, delimiter, has_header, has_hint)
     table.columns.update(_read_columns(table, has_quotes=num_quotes > 0))
     return table
@@ -291,7 +291,8 @@ def _name_columns(header: Sequence[str]) -> list[str]:
     return [name if name else f"column_{number}" for number, name in enumerate(header, start=1)]
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Stop where two columns have one name."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise DataError(
@@ -302,7 +303,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 
 @dataclass(eq=False)
-class _Column:
+class ColumnBuilder:
     """A column as it is read, block by block: codes of distinct cells while these are few, else text."""
 
     codes: list[npt.NDArray[np.uint8]] = field(default_factory=list)
@@ -344,7 +345,7 @@ def _read_columns(table: Table, *, has_quotes: bool) -> dict[str, Any]:
         num_bad_rows += 1
         return "skip"
 
-    columns = {name: _Column() for name in names}
+    columns = {name: ColumnBuilder() for name in names}
     num_to_skip = int(table.has_header)
     try:
         for block in arrow_csv.open_csv(
