@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.formats.coco import find_coco, load_coco, save_coco
+from manylabel.data.formats.cvat import find_cvat, load_cvat
 from manylabel.data.formats.delimited import find_delimited, load_delimited, save_delimited
 from manylabel.data.formats.folders import find_folders, load_folders
 from manylabel.data.formats.format import Blank, Evidence, Format, ReadOptions, Uncertain
@@ -30,6 +31,7 @@ from manylabel.errors import ConfigError, DataError, build_message, join_names, 
 FORMATS: Mapping[str, Format] = {
     "coco": Format("COCO instances: boxes and masks in one JSON", find_coco, load_coco, save_coco, extension=".json"),
     "voc": Format("Pascal VOC: a file of objects per image", find_voc, load_voc, save_voc, is_folder=True),
+    "cvat": Format("CVAT for images: tags, boxes and masks in one XML", find_cvat, load_cvat),
     "yolo": Format("YOLO: a text file of boxes per image", find_yolo, load_yolo, save_yolo, is_folder=True),
     "hugging-face": Format(
         "Hugging Face image folder: metadata.jsonl", find_hugging_face, load_hugging_face, is_folder=True
