@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from process import report
 
 from manylabel import Preprocess, load_image
+from manylabel.data.image_cache import ImageCache
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco128" / "images"
 SIDE = 224
@@ -31,6 +33,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001 - the sign
     return {
         **{f"coco_{name}": value for name, value in small.items()},
         **{f"big_{name}": value for name, value in big.items()},
+        **time_cache(sorted(PHOTOGRAPHS.glob("*.jpg"))),
         "bars": {"coco_ratio": 1.5, "coco_mean_difference": 2, "big_ratio": 4, "big_mean_difference": 2},
     }
 
@@ -53,6 +56,29 @@ def compare(files: list[bytes]) -> dict[str, float]:
         "ratio": round(seconds["plain"] / seconds["ours"], 2),
         "ratio_bilinear": round(seconds["plain"] / seconds["ours_bilinear"], 2),
         "mean_difference": round(float(np.mean([np.abs(one - two).mean() for one, two in pairs])), 2),
+    }
+
+
+def time_cache(paths: list[Path]) -> dict[str, float]:
+    """Return how many images per second are decoded from files, and how many are read from the cache."""
+    size = (SIDE, SIDE)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = ImageCache(folder)
+        for path in paths:
+            cache.load(str(path), name=path.name, min_size_px=size)
+        decoded, cached = [], []
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            for path in paths:
+                load_image(path, min_size_px=size)
+            halfway = time.perf_counter()
+            for path in paths:
+                cache.load(str(path), name=path.name, min_size_px=size)
+            decoded.append(halfway - started)
+            cached.append(time.perf_counter() - halfway)
+    return {
+        "decoded_per_second": round(len(paths) / min(decoded)),
+        "cached_per_second": round(len(paths) / min(cached)),
     }
 
 
