@@ -191,3 +191,27 @@ def test_a_cell_takes_two_bits_and_working_with_it_little_more(monkeypatch: pyte
     assert stored / num_cells < 0.26
     assert peak / num_cells < 0.75
     assert counting_peak / num_cells < 0.5
+
+
+@pytest.mark.parametrize("how", ["columns", "dense"])
+def test_targets_are_built_by_chunks_and_take_little_more_than_they_store(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("manylabel.labels.targets._CHUNK_BYTES", 800_000)
+    monkeypatch.setattr("manylabel.labels.targets._ROWS_AT_ONCE", 300)
+    truth_NL = np.random.default_rng(0).choice(np.array([0, 0, 0, 0, 1, -1], np.int8), (5000, 1000))
+    present, unknown = ([np.flatnonzero(row == state).tolist() for row in truth_NL] for state in (1, -1))
+    tracemalloc.start()
+    targets = Targets.from_columns(present, 1000, unknown) if how == "columns" else Targets.from_dense(truth_NL)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(targets.present_NL(), truth_NL == 1)
+    assert np.array_equal(targets.known_NL(), truth_NL >= 0)
+    stored_bytes = targets.present_bits.nbytes + targets.known_bits.nbytes
+    assert peak_bytes < 6 * stored_bytes  # a table of floats takes 32 times as much
+
+
+def test_a_column_outside_the_table_is_found_in_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manylabel.labels.targets._ROWS_AT_ONCE", 2)
+    with pytest.raises(DataError, match="a column is outside the table, got 7, expected 0 to 2"):
+        Targets.from_columns([[0], [1], [2], [7]], 3)

@@ -20,7 +20,9 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 _CHUNK_BYTES = 64 * 2**20
-"""Most memory one counting step unpacks, so that counting a large table stays small."""
+"""Most memory one step unpacks, so that to count or to build a large table stays small."""
+
+_ROWS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,22 +68,19 @@ class Targets:
         truth = np.asarray(truth_NL)
         if truth.ndim != 2:
             raise DataError(build_message("targets", "not a table", got=truth.shape, expected="images x labels"))
-        known = np.ones(truth.shape, bool) if known_NL is None else np.asarray(known_NL, bool)
-        if known.shape != truth.shape:
+        known = None if known_NL is None else np.asarray(known_NL)
+        if known is not None and known.shape != truth.shape:
             raise DataError(
                 build_message("targets", "truth and known differ in shape", got=known.shape, expected=str(truth.shape))
             )
-        if truth.dtype != np.bool_:
-            numbers = _read_numbers(truth)
-            known = known & (numbers >= 0)  # False for NaN too
-            strange = known & (numbers != 0) & (numbers != 1)
-            if strange.any():
-                value = numbers[strange][0].item()
-                raise DataError(
-                    build_message("targets", "a cell is neither 0 nor 1", got=value, expected="0, 1 or NaN")
-                )
-            truth = known & (numbers == 1)
-        return cls(np.packbits(truth & known, axis=1), np.packbits(known, axis=1), truth.shape[1])
+        num_rows, num_labels = truth.shape
+        present_bits = np.zeros((num_rows, (num_labels + 7) // 8), np.uint8)
+        known_bits = np.zeros_like(present_bits)
+        for rows in _chunk_rows(num_rows, num_labels * np.dtype(np.float64).itemsize):
+            present, is_known = _read_states(truth[rows], None if known is None else known[rows])
+            present_bits[rows] = np.packbits(present, axis=1)
+            known_bits[rows] = np.packbits(is_known, axis=1)
+        return cls(present_bits, known_bits, num_labels)
 
     @classmethod
     def from_columns(
@@ -98,11 +97,16 @@ class Targets:
             DataError: a column is outside the table.
         """
         assert unknown_columns is None or len(unknown_columns) == len(present_columns), "rows differ in number"
-        present_bits = _columns_to_bits(present_columns, num_labels)
+        num_rows = len(present_columns)
+        present_bits = np.zeros((num_rows, (num_labels + 7) // 8), np.uint8)
+        for rows, bits in _read_columns(present_columns, num_labels):
+            present_bits[rows] = bits
         known_bits = np.broadcast_to(np.packbits(np.ones(num_labels, bool)), present_bits.shape).copy()
         if unknown_columns is not None:
-            known_bits &= ~_columns_to_bits(unknown_columns, num_labels)
-        return cls(present_bits & known_bits, known_bits, num_labels)
+            for rows, bits in _read_columns(unknown_columns, num_labels):
+                known_bits[rows] &= ~bits
+            present_bits &= known_bits
+        return cls(present_bits, known_bits, num_labels)
 
     def __len__(self) -> int:
         return len(self.present_bits)
@@ -217,9 +221,7 @@ class Targets:
         return np.unpackbits(bits, axis=-1, count=self.num_labels).view(np.bool_)
 
     def _chunks(self) -> Iterator[slice]:
-        step = max(1, _CHUNK_BYTES // max(1, self.num_labels))
-        for start in range(0, len(self), step):
-            yield slice(start, start + step)
+        return _chunk_rows(len(self), self.num_labels)
 
     def _count(self, bits: npt.NDArray[np.uint8]) -> IntArray:
         total = np.zeros(self.num_labels, np.int64)
@@ -234,6 +236,26 @@ class Targets:
         return total
 
 
+def _chunk_rows(num_rows: int, bytes_per_row: int) -> Iterator[slice]:
+    step = max(1, _CHUNK_BYTES // max(1, bytes_per_row))
+    for start in range(0, num_rows, step):
+        yield slice(start, start + step)
+
+
+def _read_states(truth_NL: npt.NDArray[Any], known_NL: npt.NDArray[Any] | None) -> tuple[BoolArray, BoolArray]:
+    """Return which cells are present, and which are known."""
+    known = np.ones(truth_NL.shape, bool) if known_NL is None else known_NL.astype(bool)
+    if truth_NL.dtype == np.bool_:
+        return truth_NL & known, known
+    numbers = _read_numbers(truth_NL)
+    known = known & (numbers >= 0)  # False for NaN too
+    strange = known & (numbers != 0) & (numbers != 1)
+    if strange.any():
+        value = numbers[strange][0].item()
+        raise DataError(build_message("targets", "a cell is neither 0 nor 1", got=value, expected="0, 1 or NaN"))
+    return known & (numbers == 1), known
+
+
 def _read_numbers(truth: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     try:
         return truth.astype(np.float64)
@@ -243,18 +265,20 @@ def _read_numbers(truth: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         ) from error
 
 
-def _columns_to_bits(columns: Sequence[Sequence[int]], num_labels: int) -> npt.NDArray[np.uint8]:
-    """Set the bit of every (row, column) pair without ever holding the dense table."""
-    bits = np.zeros((len(columns), (num_labels + 7) // 8), np.uint8)
-    lengths = np.fromiter((len(row) for row in columns), np.int64, len(columns))
-    flat = np.fromiter((column for row in columns for column in row), np.int64, int(lengths.sum()))
-    outside = flat[(flat < 0) | (flat >= num_labels)]
-    if outside.size:
-        raise DataError(
-            build_message(
-                "targets", "a column is outside the table", got=int(outside[0]), expected=f"0 to {num_labels - 1}"
+def _read_columns(columns: Sequence[Sequence[int]], num_labels: int) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+    """Yield rows and their bits, set for every column of each row; no dense table is ever held."""
+    for start in range(0, len(columns), _ROWS_AT_ONCE):
+        block = columns[start : start + _ROWS_AT_ONCE]
+        bits = np.zeros((len(block), (num_labels + 7) // 8), np.uint8)
+        lengths = np.fromiter((len(row) for row in block), np.int64, len(block))
+        flat = np.fromiter((column for row in block for column in row), np.int64, int(lengths.sum()))
+        outside = flat[(flat < 0) | (flat >= num_labels)]
+        if outside.size:
+            raise DataError(
+                build_message(
+                    "targets", "a column is outside the table", got=int(outside[0]), expected=f"0 to {num_labels - 1}"
+                )
             )
-        )
-    rows = np.repeat(np.arange(len(columns)), lengths)
-    np.bitwise_or.at(bits, (rows, flat >> 3), (128 >> (flat & 7)).astype(np.uint8))
-    return bits
+        rows = np.repeat(np.arange(len(block)), lengths)
+        np.bitwise_or.at(bits, (rows, flat >> 3), (128 >> (flat & 7)).astype(np.uint8))
+        yield slice(start, start + len(block)), bits
