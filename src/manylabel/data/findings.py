@@ -74,6 +74,7 @@ FINDING_KINDS: Mapping[str, FindingKind] = {
         "error", "images", "Split anew with 'manylabel split --fresh': it keeps groups together"
     ),
     "outside-label-folder": FindingKind("warning", "images", "Move them into label folders"),
+    "missing-mask": FindingKind("warning", "images", "Add their masks, or remove the images"),
     "image-without-label": FindingKind("note", "images", "Nothing to do if none of the labels fits them"),
     "image-without-known-label": FindingKind("warning", "images", "Label them, or remove the rows"),
     "cells-decided": FindingKind("note", "none", "Nothing to do if the flag was meant"),

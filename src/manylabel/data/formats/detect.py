@@ -22,6 +22,7 @@ from manylabel.data.formats.json_records import (
     save_json_lines,
 )
 from manylabel.data.formats.long import find_long, load_long, save_long
+from manylabel.data.formats.masks import find_masks, load_masks
 from manylabel.data.formats.one_hot import find_one_hot, load_one_hot, save_one_hot
 from manylabel.data.formats.source import Source
 from manylabel.data.formats.voc import find_voc, load_voc, save_voc
@@ -33,6 +34,7 @@ FORMATS: Mapping[str, Format] = {
     "voc": Format("Pascal VOC: a file of objects per image", find_voc, load_voc, save_voc, is_folder=True),
     "cvat": Format("CVAT for images: tags, boxes and masks in one XML", find_cvat, load_cvat),
     "yolo": Format("YOLO: a text file of boxes per image", find_yolo, load_yolo, save_yolo, is_folder=True),
+    "masks": Format("mask images and a table of their values", find_masks, load_masks, is_folder=True),
     "hugging-face": Format(
         "Hugging Face image folder: metadata.jsonl", find_hugging_face, load_hugging_face, is_folder=True
     ),
