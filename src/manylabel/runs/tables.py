@@ -7,7 +7,6 @@ from itertools import combinations
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.checks import find_findings
-from manylabel.data.formats.assemble import check_some_present
 from manylabel.data.splits import split
 from manylabel.errors import DataError, build_message, join_names
 from manylabel.training.events import OnEvent
@@ -63,9 +62,23 @@ def prepare_tables(
     for name, table in tables.by_part.items():
         if not len(table):
             raise DataError(build_message(table.name, f"the {name} part has no image", do="Split the table again"))
-    check_some_present(tables.train)
+    _check_some_present(tables.train)
     _tell_findings(tables, tell)
     return tables
+
+
+def _check_some_present(annotations: Annotations) -> None:
+    """Stop where no image has any label: there is nothing to learn."""
+    if not annotations.targets.num_present_L.any():
+        raise DataError(
+            build_message(
+                annotations.name,
+                f"no image has any of the {len(annotations.label_space)} labels "
+                f"({join_names(annotations.label_space.names)})",
+                expected="at least one present cell",
+                do="Check which columns hold the labels with 'manylabel inspect'",
+            )
+        )
 
 
 def _tell_findings(tables: Tables, tell: OnEvent) -> None:

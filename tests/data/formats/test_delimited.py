@@ -53,6 +53,23 @@ def test_names_joined_by_blanks_are_told_from_names_with_a_blank(write_table: Wr
     assert whole.label_space.names == ("Los Angeles", "New York", "Rome")
 
 
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        pytest.param(("3 7", "7", "3", "12 3"), ("12", "3", "7"), id="numbers joined by blanks"),
+        pytest.param(("3;7", "7", "3", "12;3"), ("12", "3", "7"), id="numbers joined by semicolons"),
+        pytest.param(("0", "1", "2", "3"), ("0", "1", "2", "3"), id="a number per cell"),
+        pytest.param(("x" * 10_000, "y" * 300, "z", "z"), ("x" * 10_000, "y" * 300, "z"), id="very long names"),
+        pytest.param(
+            ('"[""a,b"", ""c|d""]"', "[]", '"[""e;f""]"', "[]"), ("a,b", "c|d", "e;f"), id="separators in names"
+        ),
+    ],
+)
+def test_odd_names_are_names(write_table: Write, cells: tuple[str, ...], names: tuple[str, ...]) -> None:
+    text = "image,labels\n" + "".join(f"{name}.jpg,{cell}\n" for name, cell in zip("abcd", cells, strict=True))
+    assert load_annotations(write_table(text)).label_space.names == names
+
+
 def test_escapes_of_json_are_read_as_json(write_table: Write) -> None:
     text = 'image;labels\na.jpg;["caf\\u00e9", "\\ud83d\\ude00", "a\\/b"]\nb.jpg;[3, 5]\n'
     assert load_annotations(write_table(text)).label_space.names == ("3", "5", "a/b", "café", "😀")

@@ -90,13 +90,18 @@ def test_a_column_with_much_else_in_it_is_an_extra_and_said_to_be_doubtful(write
     )
 
 
-def test_a_table_without_any_present_cell_is_refused(write_table: Write) -> None:
-    path = write_table("image,dog,sun\na.jpg,0,0\nb.jpg,0,-1\n")
+def test_a_table_without_any_present_cell_can_be_looked_at(write_table: Write, read_cells: Read) -> None:
+    table = load_annotations(write_table("image,dog,sun\na.jpg,0,0\nb.jpg,0,-1\n"))
+    assert read_cells(table) == {"a.jpg": {"dog": 0, "sun": 0}, "b.jpg": {"dog": 0, "sun": -1}}
+
+
+def test_a_table_that_nobody_has_filled_in_says_so(write_table: Write) -> None:
+    path = write_table("image,dog,sun,part\na.jpg,,,train\nb.jpg,, ,val\n")
     with pytest.raises(DataError) as error:
         load_annotations(path)
     assert str(error.value) == (
-        f"{path}: no image has any of the 2 labels (dog, sun), expected at least one present cell. "
-        "Check which columns hold the labels with 'manylabel inspect'."
+        f"{path}: nobody has labelled anything yet: every cell of dog, sun is empty, "
+        "expected 1 where a label is present and 0 where it is absent."
     )
 
 

@@ -53,8 +53,8 @@ def assemble_rows(
         space: the names and their order; None takes the sorted names that occur.
 
     Raises:
-        DataError: no row, a row that names no image or an id that fits several, a label that `space` lacks, no image
-            exists, or no cell at all is present.
+        DataError: no row, a row that names no image or one that cannot be located, a label that `space` lacks, or no
+            image exists.
     """
     if not rows:
         raise DataError(build_message(name, "there is no image in it", expected="at least one"))
@@ -98,7 +98,7 @@ def assemble_annotations(
     """Return the Annotations of a table whose cells were already read into `targets`.
 
     Raises:
-        DataError: a row names no image or an id that fits several, no image exists, or no cell at all is present.
+        DataError: a row names no image or one that cannot be located, or no image exists.
     """
     cells = table.values(image_column)
     _check_every_row_names_an_image(table, image_column, cells)
@@ -122,7 +122,6 @@ def _finish(
     missing = root.find_missing(annotations.images)
     if len(missing) == len(annotations):
         raise DataError(_describe_no_images(name, root.folder, annotations.images))
-    check_some_present(annotations)
     if missing:
         finding = Finding(
             "error",
@@ -147,20 +146,6 @@ def _check_rows(rows: Sequence[Row], space: LabelSpace) -> None:
         ]
     if problems:
         raise DataError(join_problems(problems[:MAX_LISTED], total=len(problems)))
-
-
-def check_some_present(annotations: Annotations) -> None:
-    """Stop where no image has any label: there is nothing to learn or to judge."""
-    if not annotations.targets.num_present_L.any():
-        raise DataError(
-            build_message(
-                annotations.name,
-                f"no image has any of the {len(annotations.label_space)} labels "
-                f"({join_names(annotations.label_space.names)})",
-                expected="at least one present cell",
-                do="Check which columns hold the labels with 'manylabel inspect'",
-            )
-        )
 
 
 def _merge_repeats(

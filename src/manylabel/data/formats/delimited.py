@@ -86,14 +86,7 @@ def load_delimited(source: Source, options: ReadOptions) -> Annotations:
     image = find_image_column(table, options.image_column).name
     column = find_label_column(table, image, options.label_column)
     if column is None:
-        raise DataError(
-            build_message(
-                table.path,
-                f"no column lists labels (columns: {join_names(table.names)})",
-                expected="a column 'labels', or a 0/1 column per label",
-                do="Name the column with --label-column",
-            )
-        )
+        raise DataError(_describe_no_column(table, image))
     present = _read_cells(table, column.name, column.separator)
     used = [column.name]
     unknown: list[list[str]] = [[] for _ in present]
@@ -203,6 +196,23 @@ def _find_label_space(table: Table, *cells: list[list[str]]) -> LabelSpace:
             )
         )
     return space
+
+
+def _describe_no_column(table: Table, image: str) -> str:
+    others = [name for name in table.names if name not in (image, *RECORD_COLUMN_NAMES)]
+    blank = [name for name in others if not any(table.values(name))]
+    if blank and len(blank) == len(others):
+        return build_message(
+            table.path,
+            f"nobody has labelled anything yet: every cell of {join_names(blank)} is empty",
+            expected="1 where a label is present and 0 where it is absent",
+        )
+    return build_message(
+        table.path,
+        f"no column lists labels (columns: {join_names(table.names)})",
+        expected="a column 'labels', or a 0/1 column per label",
+        do="Name the column with --label-column",
+    )
 
 
 def _describe_column(table: Table, name: str, why: str) -> LabelColumn:
