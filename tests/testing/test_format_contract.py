@@ -1,4 +1,4 @@
-"""Every format of ours keeps the contract, and the contract can be broken."""
+"""Every format of ours keeps the contract, the contract can be broken, and every format has its page."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from manylabel.data.formats.saving import WRITABLE
 from manylabel.data.formats.source import Source
 from manylabel.errors import DataError
 from manylabel.testing.formats import check_format
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "formats"
 
 
 @pytest.mark.parametrize("name", WRITABLE)
@@ -46,3 +48,9 @@ def test_a_format_that_refuses_a_plain_table_is_found(tmp_path: Path) -> None:
 
     with pytest.raises(AssertionError, match="table 0 is plain, and was refused: no"):
         check_format(replace(FORMATS["delimited"], save=refuse), tmp_path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_has_a_page(name: str) -> None:
+    page = (PAGES / f"{name.replace('-', '_')}.md").read_text("utf-8")
+    assert "manylabel inspect" in page

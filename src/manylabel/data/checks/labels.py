@@ -107,7 +107,10 @@ def _find_silent_images(annotations: Annotations) -> Iterator[Finding]:
         message = f"Images without any label: {shown}. The empty set is an answer, if it is meant."
         yield build_finding("image-without-label", message, bare)
     told = {
-        image for finding in annotations.findings if finding.kind == "outside-label-folder" for image in finding.rows
+        image
+        for finding in annotations.findings
+        if finding.kind in ("outside-label-folder", "missing-mask")
+        for image in finding.rows
     }
     ids = (annotations.records[row].id for row in (known_N == 0).nonzero()[0])
     silent = [image for image in ids if image not in told]

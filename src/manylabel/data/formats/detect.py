@@ -21,9 +21,13 @@ from manylabel.data.formats.json_records import (
     save_json,
     save_json_lines,
 )
+from manylabel.data.formats.label_studio import find_label_studio, load_label_studio
 from manylabel.data.formats.long import find_long, load_long, save_long
 from manylabel.data.formats.masks import find_masks, load_masks
+from manylabel.data.formats.mmpretrain import find_mmpretrain, load_mmpretrain, save_mmpretrain
 from manylabel.data.formats.one_hot import find_one_hot, load_one_hot, save_one_hot
+from manylabel.data.formats.paddlex import find_paddlex, load_paddlex, save_paddlex
+from manylabel.data.formats.roboflow import find_roboflow, load_roboflow
 from manylabel.data.formats.source import Source
 from manylabel.data.formats.voc import find_voc, load_voc, save_voc
 from manylabel.data.formats.yolo import find_yolo, load_yolo, save_yolo
@@ -35,6 +39,16 @@ FORMATS: Mapping[str, Format] = {
     "cvat": Format("CVAT for images: tags, boxes and masks in one XML", find_cvat, load_cvat),
     "yolo": Format("YOLO: a text file of boxes per image", find_yolo, load_yolo, save_yolo, is_folder=True),
     "masks": Format("mask images and a table of their values", find_masks, load_masks, is_folder=True),
+    "roboflow": Format(
+        "Roboflow: part folders with _classes.csv or COCO", find_roboflow, load_roboflow, is_folder=True
+    ),
+    "paddlex": Format(
+        "PaddleX: text lists of 0 and 1 per part", find_paddlex, load_paddlex, save_paddlex, is_folder=True
+    ),
+    "label-studio": Format("Label Studio: tasks with annotations", find_label_studio, load_label_studio),
+    "mmpretrain": Format(
+        "mmpretrain: classes and a data_list", find_mmpretrain, load_mmpretrain, save_mmpretrain, extension=".json"
+    ),
     "hugging-face": Format(
         "Hugging Face image folder: metadata.jsonl", find_hugging_face, load_hugging_face, is_folder=True
     ),
