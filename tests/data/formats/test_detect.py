@@ -302,3 +302,8 @@ def test_the_film_posters_are_understood() -> None:
     assert table.records[1].id == "tt0086383.jpg"
     assert table.records[1].extras == {"Genre": "['Action', 'Thriller']"}
     assert table.labels_of(1) == ["Action", "Thriller"]
+
+
+def test_an_address_in_place_of_a_file_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^https://x\.org/a\.csv: this is an address, and nothing is ever downloaded"):
+        load_data("https://x.org/a.csv")

@@ -94,17 +94,26 @@ def assemble_annotations(
     *,
     is_exhaustive: bool,
     findings: Sequence[Finding] = (),
+    rows: Sequence[int] | None = None,
 ) -> Annotations:
     """Return the Annotations of a table whose cells were already read into `targets`.
+
+    Args:
+        rows: the rows of the table that the rows of `targets` stand for; None says all of them.
 
     Raises:
         DataError: a row names no image or one that cannot be located, or no image exists.
     """
-    cells = table.values(image_column)
-    _check_every_row_names_an_image(table, image_column, cells)
-    located = locate_images(root, cells, table.where)
-    records = _build_records(table, located, [image_column, *label_columns])
+    numbers = range(table.num_rows) if rows is None else rows
+    cells = _pick(table.values(image_column), rows)
+    _check_every_row_names_an_image(table, image_column, cells, numbers)
+    located = locate_images(root, cells, lambda index: table.where(numbers[index]))
+    records = _build_records(table, located, [image_column, *label_columns], rows)
     return _finish(str(table.path), root, records, targets, space, is_exhaustive, findings)
+
+
+def _pick(cells: list[str], rows: Sequence[int] | None) -> list[str]:
+    return cells if rows is None else [cells[row] for row in rows]
 
 
 def _finish(
@@ -199,11 +208,17 @@ def _describe_repeats(repeated: list[str], contradicting: list[str]) -> tuple[Fi
     return findings
 
 
-def _build_records(table: Table, located: list[tuple[str, str]], used: list[str]) -> list[ImageRecord]:
-    special = {name: table.values(name) for name in RECORD_COLUMN_NAMES if name in table.names and name not in used}
+def _build_records(
+    table: Table, located: list[tuple[str, str]], used: list[str], rows: Sequence[int] | None
+) -> list[ImageRecord]:
+    special = {
+        name: _pick(table.values(name), rows)
+        for name in RECORD_COLUMN_NAMES
+        if name in table.names and name not in used
+    }
     extras = [name for name in table.names if name not in used and name not in special]
     blank = [""] * len(located)
-    cells = zip(*(table.values(name) for name in extras), strict=True)
+    cells = zip(*(_pick(table.values(name), rows) for name in extras), strict=True)
     no_extras: dict[str, str] = {}  # one for all: a dict of its own takes more memory than the rest of a record
     extras_of = (dict(zip(extras, row, strict=True)) for row in cells) if extras else (no_extras for _ in located)
     return [
@@ -242,8 +257,8 @@ def locate_images(root: ImageRoot, cells: Sequence[str], where: Callable[[int], 
     return located
 
 
-def _check_every_row_names_an_image(table: Table, column: str, cells: list[str]) -> None:
-    blank_rows = [row for row, cell in enumerate(cells) if not cell]
+def _check_every_row_names_an_image(table: Table, column: str, cells: list[str], numbers: Sequence[int]) -> None:
+    blank_rows = [row for row, cell in zip(numbers, cells, strict=True) if not cell]
     if blank_rows:
         problems = [
             build_message(table.where(row), f"column {column!r} is empty", expected="an image")

@@ -114,6 +114,10 @@ def load_data(
                 "--layout", f"unknown layout {layout!r}{suggest_name(layout, LAYOUTS)}", expected=join_names(LAYOUTS)
             )
         )
+    if "://" in str(data):
+        raise DataError(
+            build_message(str(data), "this is an address, and nothing is ever downloaded", do="Download it first")
+        )
     if images is not None and not Path(images).is_dir():
         raise DataError(build_message(images, "there is no such folder of images", do="Check --images"))
     options = ReadOptions(

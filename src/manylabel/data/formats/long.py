@@ -7,18 +7,23 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from manylabel.data.annotations import Annotations
-from manylabel.data.formats.assemble import Row, assemble_rows
-from manylabel.data.formats.cells import ABSENT, EXPECTED_CELL, PRESENT, STRANGE, UNKNOWN, read_cell
+from manylabel.data.findings import build_finding
+from manylabel.data.formats.assemble import assemble_annotations
+from manylabel.data.formats.cells import ABSENT, EXPECTED_CELL, PRESENT, STRANGE, read_cell, read_soft
 from manylabel.data.formats.columns import LABEL_COLUMN_NAMES, RECORD_COLUMN_NAMES, find_image_column
 from manylabel.data.formats.delimited import SEPARATORS
 from manylabel.data.formats.format import Evidence, ReadOptions
-from manylabel.data.formats.problems import Problems
+from manylabel.data.formats.one_hot import find_policy_findings
 from manylabel.data.formats.source import Source
 from manylabel.data.formats.table import Table
-from manylabel.errors import DataError, build_message
+from manylabel.errors import MAX_LISTED, DataError, build_message, join_names, join_problems
 from manylabel.files import write_text_atomically
 from manylabel.labels.space import LabelSpace
+from manylabel.labels.targets import Targets
 
 VALUE_COLUMN_NAMES = ("value", "present", "state", "target", "answer", "is_present", "score", "confidence")
 """What the column may be called that says whether the label of the row is present."""
@@ -61,7 +66,7 @@ def load_long(source: Source, options: ReadOptions) -> Annotations:
 
     Without a column of values the label of a row is present, an empty label is none, and what no row mentions is
     absent. With one, its cells are read as in a one-hot table, and what no row mentions is unknown. A label that is
-    present in one row of an image and absent in another is unknown. Group, part and extra columns are those of the
+    present in one row of an image and absent in another is unknown, and a finding names the image. Group, part and extra columns are those of the
     first row.
 
     Raises:
@@ -76,33 +81,59 @@ def load_long(source: Source, options: ReadOptions) -> Annotations:
         )
     value = find_value_column(table, [image, column])
     labels = table.values(column)
-    states = [PRESENT] * len(labels) if value is None else _read_values(table, value, options)
     names = sorted({label for label in labels if label})
-    rows_of: dict[str, list[int]] = {}
-    for row, cell in enumerate(table.values(image)):
-        rows_of.setdefault(cell, []).append(row)
-    extras = [name for name in table.names if name not in (image, column, value, *RECORD_COLUMN_NAMES)]
-    cells = {name: table.values(name) for name in (*extras, *RECORD_COLUMN_NAMES) if name in table.names}
-    rows = []
-    for cell, numbers in rows_of.items():
-        present, unknown = _bring_together([(labels[row], states[row]) for row in numbers if labels[row]])
-        if value is not None:
-            mentioned = {labels[row] for row in numbers}
-            unknown += [name for name in names if name not in mentioned]
-        first = numbers[0]
-        rows.append(
-            Row(
-                cell,
-                f"{table.path} row {first + 1}",
-                present,
-                unknown,
-                group=cells["group"][first] if "group" in cells else None,
-                part=cells["part"][first] if "part" in cells else None,
-                extras={name: cells[name][first] for name in extras},
-            )
+    if not names:
+        raise DataError(build_message(table.path, "no row has a label", expected="at least one that does"))
+    space = LabelSpace(tuple(names))
+    state_R = np.full(len(labels), PRESENT, np.int8) if value is None else _read_values(table, value, options)
+    number_of: dict[str, int] = {}
+    image_R = np.array([number_of.setdefault(cell, len(number_of)) for cell in table.values(image)], np.int64)
+    column_R = np.array([space.index(label) if label else -1 for label in labels], np.int64)
+    first_rows = np.unique(image_R, return_index=True)[1].tolist()
+    targets, disputed = _bring_together(image_R, column_R, state_R, len(space), is_known=value is None)
+    findings = [] if value is None else list(find_policy_findings(table, [value], options))
+    if len(disputed):
+        images = [list(number_of)[number] for number in disputed]
+        message = (
+            f"Images with a label that is 1 in one row and 0 in another: {join_names(images)}. It is unknown there."
         )
-    space = LabelSpace(tuple(names)) if names else None
-    return assemble_rows(str(table.path), options.find_root(source), rows, space, is_exhaustive=value is None)
+        findings.append(build_finding("contradicting-rows", message, images))
+    used = [column] if value is None else [column, value]
+    root = options.find_root(source)
+    return assemble_annotations(
+        table, root, image, used, space, targets, is_exhaustive=value is None, findings=findings, rows=first_rows
+    )
+
+
+def _bring_together(
+    image_R: npt.NDArray[np.int64],
+    column_R: npt.NDArray[np.int64],
+    state_R: npt.NDArray[np.int8],
+    num_labels: int,
+    *,
+    is_known: bool,
+) -> tuple[Targets, npt.NDArray[np.int64]]:
+    """Return the targets of the images, and the numbers of those whose rows contradict each other.
+
+    Shapes: R rows of the table.
+
+    Args:
+        is_known: whether a label that no row mentions is absent.
+    """
+    num_images = int(image_R.max()) + 1
+    bits_of = {}
+    for state in (PRESENT, ABSENT):
+        rows = np.flatnonzero((state_R == state) & (column_R >= 0))
+        bits = np.zeros((num_images, (num_labels + 7) // 8), np.uint8)
+        marks = (128 >> (column_R[rows] & 7)).astype(np.uint8)
+        np.bitwise_or.at(bits, (image_R[rows], column_R[rows] >> 3), marks)
+        bits_of[state] = bits
+    present, absent = bits_of[PRESENT], bits_of[ABSENT]
+    known = present ^ absent
+    if is_known:
+        known = np.broadcast_to(np.packbits(np.ones(num_labels, bool)), present.shape).copy()
+    disputed = np.flatnonzero((present & absent).any(axis=1))
+    return Targets(present & known, known, num_labels), disputed
 
 
 def save_long(annotations: Annotations, path: Path) -> None:
@@ -153,23 +184,21 @@ def find_value_column(table: Table, used: Sequence[str]) -> str | None:
     return None
 
 
-def _bring_together(pairs: Sequence[tuple[str, int]]) -> tuple[list[str], list[str]]:
-    """Return the labels that are present and those that are unknown."""
-    states_of: dict[str, set[int]] = {}
-    for label, state in pairs:
-        states_of.setdefault(label, set()).add(state)
-    present = [label for label, found in states_of.items() if PRESENT in found and ABSENT not in found]
-    unknown = [label for label, found in states_of.items() if found == {UNKNOWN} or {PRESENT, ABSENT} <= found]
-    return present, unknown
-
-
-def _read_values(table: Table, column: str, options: ReadOptions) -> list[int]:
+def _read_values(table: Table, column: str, options: ReadOptions) -> npt.NDArray[np.int8]:
     cells = table.values(column)
     state_of = {cell: read_cell(cell, options) for cell in set(cells)}
-    problems = Problems()
-    for row, cell in enumerate(cells):
-        if state_of[cell] == STRANGE:
-            where, do = f"{table.path} row {row + 1}", "Give --soft LOW,HIGH if such values are meant"
-            problems.add(where, f"column {column!r} holds no state", got=cell, expected=EXPECTED_CELL, do=do)
-    problems.stop_if_any()
-    return [state_of[cell] for cell in cells]
+    state_R = np.array([state_of[cell] for cell in cells], np.int8)
+    strange = np.flatnonzero(state_R == STRANGE).tolist()
+    if strange:
+        problems = [
+            build_message(
+                table.where(row),
+                f"column {column!r} holds no state",
+                got=cells[row],
+                expected=EXPECTED_CELL,
+                do="Give --soft LOW,HIGH if such values are meant" if read_soft(cells[row]) is not None else "",
+            )
+            for row in strange[:MAX_LISTED]
+        ]
+        raise DataError(join_problems(problems, total=len(strange)))
+    return state_R
