@@ -66,8 +66,8 @@ def load_long(source: Source, options: ReadOptions) -> Annotations:
 
     Without a column of values the label of a row is present, an empty label is none, and what no row mentions is
     absent. With one, its cells are read as in a one-hot table, and what no row mentions is unknown. A label that is
-    present in one row of an image and absent in another is unknown, and a finding names the image. Group, part and extra columns are those of the
-    first row.
+    present in one row of an image and absent in another is unknown, and a finding names the image. Group, part and
+    extra columns are those of the first row.
 
     Raises:
         DataError: no column of labels, or values that are no state (the first of them listed).
