@@ -195,6 +195,8 @@ def _add_column(bits: npt.NDArray[np.uint8], source: int, target: int) -> None:
 
 def remove_labels(annotations: Annotations, finding: Finding, _facts: Sequence[ImageFacts]) -> tuple[Annotations, str]:
     """Remove labels that no image has."""
+    if set(annotations.label_space) <= set(finding.rows):
+        raise DataError(build_message(annotations.name, "no image has any label, so no label would be left"))
     left = annotations.label_space.subset(name for name in annotations.label_space if name not in set(finding.rows))
     sentence = f"Removed {_count(len(finding.rows), 'label')} that no image has: {join_names(finding.rows)}."
     return annotations.align(left, unknown_labels="drop"), sentence

@@ -12,9 +12,9 @@ import pytest
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.comparison import find_differences
-from manylabel.data.formats.coco import decompress_counts
 from manylabel.data.formats.detect import load_data
 from manylabel.data.formats.saving import save_annotations
+from manylabel.data.formats.shapes import decompress_counts
 from manylabel.data.regions import Mask, Region
 from manylabel.errors import MAX_LISTED, DataError, ManylabelError
 
@@ -123,13 +123,15 @@ FAULTS = [
     pytest.param(
         ("annotations", 0, "category_id"), [1], "annotations[0]: category_id is none", id="an id that is a list"
     ),
-    pytest.param(("annotations", 0, "bbox"), [1, 2, 3], "annotations[0]: bbox is no box", id="a box of three numbers"),
-    pytest.param(("annotations", 0, "bbox"), [1, 2, -3, 4], "annotations[0]: bbox is no box", id="a negative width"),
-    pytest.param(("annotations", 0, "segmentation"), [[1, 2, 3]], "no list of polygons", id="half a polygon"),
+    pytest.param(("annotations", 0, "bbox"), [1, 2, 3], "annotations[0]: no box", id="a box of three numbers"),
+    pytest.param(("annotations", 0, "bbox"), [1, 2, -3, 4], "annotations[0]: no box", id="a negative width"),
+    pytest.param(
+        ("annotations", 0, "segmentation"), [[1, 2, 3]], "a polygon with less than three", id="half a polygon"
+    ),
     pytest.param(
         ("annotations", 2, "segmentation"), {"size": [3, 4], "counts": [5]}, "no mask", id="counts that do not add up"
     ),
-    pytest.param(("images",), {}, "in none of", id="images that are no list"),
+    pytest.param(("images",), {}, "has none of the layouts", id="images that are no list"),
 ]
 
 
@@ -144,7 +146,7 @@ def test_a_fault_is_said_where_it_is(
     target[keys[-1]] = value
     with pytest.raises(DataError) as error:
         load_data(write(content))
-    assert message in str(error.value) or "has none of the layouts" in str(error.value)
+    assert message in str(error.value)
 
 
 def test_ten_thousand_faults_are_counted_and_the_first_listed(write: Callable[..., Path]) -> None:

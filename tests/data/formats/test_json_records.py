@@ -118,7 +118,7 @@ def test_hugging_face_metadata_in_part_folders(add_images: Write, read_cells: Re
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param('[{"image": "a.jpg", "labels": ["x"]}, 7]', "in none of|has none of the layouts", id="a number"),
+        pytest.param('[{"image": "a.jpg", "labels": ["x"]}, 7]', "has none of the layouts", id="a number"),
         pytest.param('[{"image": "a.jpg", "labels": 3}]', "item 1: labels is no list of names, got 3", id="no list"),
         pytest.param('[{"image": "", "labels": []}]', "item 1: no image is named", id="no image"),
         pytest.param('[{"image": "a.jpg", "labels": {"dog": 0.4}}]', "label 'dog' has no state, got 0.4", id="soft"),

@@ -19,6 +19,7 @@ from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.formats.assemble import Row, assemble_rows
 from manylabel.data.formats.format import Evidence, ReadOptions
 from manylabel.data.formats.problems import Problems
+from manylabel.data.formats.shapes import read_box, read_mask, read_polygons
 from manylabel.data.formats.source import Source
 from manylabel.data.images import ImageError, image_size_px
 from manylabel.data.regions import Mask, Region
@@ -105,10 +106,6 @@ def save_coco(annotations: Annotations, path: Path) -> None:
     write_text_atomically(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-_LARGEST = 1e12
-"""No coordinate and no count is as large; NaN is not below it either, and JSON's whole numbers have no limit."""
-
-
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
@@ -149,83 +146,17 @@ def _read_annotation(
         value = entry.get(key)
         if not isinstance(value, int | str) or value not in known:
             problems.add(place, f"{key} is none of the file's", got=value, expected=f"one of its {len(known)} ids")
-    box = _read_box(place, entry.get("bbox"), problems)
+    box = read_box(place, entry.get("bbox"), problems)
     polygons, mask = _read_segmentation(place, entry.get("segmentation"), problems)
     if len(problems) > before:
         return None
     return Region(str(categories[entry["category_id"]]["name"]), box, polygons, mask)
 
 
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST for value in values
-    )
-
-
-def _read_box(place: str, values: Any, problems: Problems) -> tuple[float, float, float, float] | None:
-    if values is None or values == []:
-        return None
-    if not _are_numbers(values) or len(values) != 4 or values[2] < 0 or values[3] < 0:
-        problems.add(place, "bbox is no box", got=values, expected="[left, top, width, height] in pixels")
-        return None
-    left, top, width, height = map(float, values)
-    return left, top, width, height
-
-
 def _read_segmentation(place: str, value: Any, problems: Problems) -> tuple[tuple[tuple[float, ...], ...], Mask | None]:
-    if value is None or value == []:
-        return (), None
-    if isinstance(value, list):
-        polygons = [tuple(map(float, points)) for points in value if _are_numbers(points)]
-        if len(polygons) < len(value) or any(len(points) < 6 or len(points) % 2 for points in polygons):
-            problems.add(place, "segmentation is no list of polygons", got=value, expected="[[x1, y1, x2, y2, ...]]")
-        return tuple(polygons), None
-    mask = _read_run_lengths(value)
-    if mask is None:
-        expected = '{"size": [height, width], "counts": ...} whose counts add up to all pixels'
-        problems.add(place, "segmentation is no mask", got=value, expected=expected)
-    return (), mask
-
-
-def _read_run_lengths(value: Any) -> Mask | None:
-    if not isinstance(value, dict) or not _are_numbers(value.get("size")) or len(value["size"]) != 2:
-        return None
-    height, width = map(int, value["size"])
-    counts = value.get("counts")
-    if isinstance(counts, str):
-        counts = decompress_counts(counts)
-    if counts is None or not _are_numbers(counts) or any(count != int(count) or count < 0 for count in counts):
-        return None
-    if height < 1 or width < 1 or sum(counts) != height * width:
-        return None
-    return Mask(height, width, tuple(map(int, counts)))
-
-
-def decompress_counts(text: str) -> list[int] | None:
-    """Return the run lengths that a compressed text stands for; None where it is none.
-
-    Five bits per character, the sixth says that more follow; from the fourth number on what stands there is the
-    difference to the number two before.
-
-    Example:
-        >>> decompress_counts("13203ON2")
-        [1, 3, 2, 3, 5, 2, 3, 4]
-    """
-    counts: list[int] = []
-    number, shift = 0, 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 50:
-            return None
-        number |= (code & 0x1F) << shift
-        shift += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:
-            number -= 1 << shift
-        counts.append(number + counts[-2] if len(counts) > 2 else number)
-        number, shift = 0, 0
-    return counts if shift == 0 else None
+    if isinstance(value, dict):
+        return (), read_mask(place, value, problems)
+    return read_polygons(place, value, problems), None
 
 
 def _build_row(

@@ -17,14 +17,14 @@ from manylabel.data.formats.cells import ABSENT, EXPECTED_CELL, PRESENT, STRANGE
 from manylabel.data.formats.columns import IMAGE_COLUMN_NAMES, LABEL_COLUMN_NAMES
 from manylabel.data.formats.format import Evidence, ReadOptions
 from manylabel.data.formats.problems import Problems
+from manylabel.data.formats.shapes import read_box, read_mask, read_polygons
 from manylabel.data.formats.source import Source
-from manylabel.data.regions import Mask, Region
+from manylabel.data.regions import Region
 from manylabel.files import write_text_atomically
 from manylabel.labels.space import LabelSpace
 
 _PART_KEYS = ("part", "split")
 _OWN_KEYS = ("unknown", "group", "extras", "regions", "objects", *_PART_KEYS)
-_LARGEST = 1e12
 _EXPECTED = '{"image": "a.jpg", "labels": ["dog"]}'
 
 Item = tuple[str, Any]
@@ -252,22 +252,6 @@ def _read_extras(item: Mapping[str, Any], used: set[str | None]) -> dict[str, st
     }
 
 
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST for value in values
-    )
-
-
-def _read_box(where: str, value: Any, problems: Problems) -> tuple[float, float, float, float] | None:
-    if value is None:
-        return None
-    if not _are_numbers(value) or len(value) != 4 or value[2] < 0 or value[3] < 0:
-        problems.add(where, "no box", got=value, expected="[left, top, width, height] in pixels")
-        return None
-    left, top, width, height = map(float, value)
-    return left, top, width, height
-
-
 def _read_objects(where: str, item: Mapping[str, Any], problems: Problems) -> list[Region]:
     """Return the regions of Hugging Face's `objects`: boxes and as many categories."""
     objects = item.get("objects")
@@ -284,7 +268,7 @@ def _read_objects(where: str, item: Mapping[str, Any], problems: Problems) -> li
     return [
         Region(str(name), box)
         for name, value in zip(names, boxes, strict=True)
-        if (box := _read_box(where, value, problems)) is not None
+        if (box := read_box(where, value, problems)) is not None
     ]
 
 
@@ -298,27 +282,10 @@ def _read_regions(where: str, values: Any, problems: Problems) -> list[Region]:
         if not isinstance(label, str) or not label.strip():
             problems.add(where, "a region without a label", got=value, expected='{"label": "dog", "box": [...]}')
             continue
-        polygons = value.get("polygons", [])
-        if not isinstance(polygons, list) or not all(_are_numbers(points) for points in polygons):
-            problems.add(where, "polygons are no lists of numbers", got=polygons, expected="[[x1, y1, x2, y2, ...]]")
-            continue
-        mask = _read_mask(where, value.get("mask"), problems)
-        box = _read_box(where, value.get("box"), problems)
-        regions.append(Region(label, box, tuple(tuple(map(float, points)) for points in polygons), mask))
+        box = read_box(where, value.get("box"), problems)
+        polygons = read_polygons(where, value.get("polygons"), problems)
+        regions.append(Region(label, box, polygons, read_mask(where, value.get("mask"), problems)))
     return regions
-
-
-def _read_mask(where: str, value: Any, problems: Problems) -> Mask | None:
-    if value is None:
-        return None
-    size = value.get("size") if isinstance(value, dict) else None
-    counts = value.get("counts") if isinstance(value, dict) else None
-    if isinstance(size, list) and isinstance(counts, list) and _are_numbers([*size, *counts]) and len(size) == 2:
-        are_whole = all(number == int(number) and number >= 0 for number in (*size, *counts))
-        if are_whole and sum(counts) == size[0] * size[1]:
-            return Mask(int(size[0]), int(size[1]), tuple(map(int, counts)))
-    problems.add(where, "no mask", got=value, expected='{"size": [height, width], "counts": [...]}')
-    return None
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

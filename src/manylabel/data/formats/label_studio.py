@@ -18,6 +18,7 @@ from manylabel.data.formats.assemble import Row, assemble_rows
 from manylabel.data.formats.columns import ImageRoot
 from manylabel.data.formats.format import Evidence, ReadOptions
 from manylabel.data.formats.problems import Problems
+from manylabel.data.formats.shapes import are_numbers
 from manylabel.data.formats.source import Source
 from manylabel.data.images import IMAGE_EXTENSIONS, find_images
 from manylabel.data.regions import Region
@@ -31,7 +32,6 @@ LABEL_KEYS: Mapping[str, str] = {
 """The types of results that are read, and under which key their labels stand."""
 
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?P<name>.+)")
-_LARGEST = 1e9
 
 
 def find_label_studio(source: Source, options: ReadOptions) -> Evidence | None:  # noqa: ARG001 - the signature
@@ -182,7 +182,7 @@ def _read_shape(
     flat: list[Any] = (
         [*numbers] if points is None else [one for point in points for one in point] if _are_points(points) else [None]
     )
-    if not _are_numbers([width, height, *flat]) or value.get("rotation"):
+    if not are_numbers([width, height, *flat]) or value.get("rotation"):
         expected = "numbers in per cent with original_width and original_height, not rotated"
         problems.add(place, "a shape that cannot be read", got=value, expected=expected)
         return None
@@ -195,12 +195,6 @@ def _read_shape(
 
 def _are_points(points: Any) -> bool:
     return isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
-
-
-def _are_numbers(values: Sequence[Any]) -> bool:
-    return all(
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST for value in values
-    )
 
 
 def _read_small(task: Mapping[str, Any]) -> _Answer:
