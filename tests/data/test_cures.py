@@ -58,6 +58,11 @@ def test_without_an_image_left_there_is_no_table() -> None:
         cure_findings(build([[1]], "a"), [build_finding("image-empty", "...", ["0.jpg"])])
 
 
+def test_without_a_label_left_there_is_no_table() -> None:
+    with pytest.raises(DataError, match="no image has any label, so no label would be left"):
+        cure_findings(build([[0, -1]], "a", "b"), [build_finding("label-without-positive", "...", ["a", "b"])])
+
+
 def test_a_merged_label_is_present_where_one_is_and_unknown_where_all_are() -> None:
     states = [[1, 0, 1], [0, 1, 0], [0, -1, 0], [-1, 0, 0], [1, -1, 0], [-1, -1, 1], [0, 0, 0], [1, 1, 0]]
     merged = merge_labels(build(states, "Dog", "dog", "cat"), {"Dog": "dog"})
