@@ -64,7 +64,7 @@ def test_soft_labels_are_bounded(write_table: Write, read_cells: Read) -> None:
 
 
 def test_soft_labels_without_bounds_are_no_labels_and_the_message_says_how(write_table: Write) -> None:
-    with pytest.raises(DataError, match="Give --soft LOW,HIGH if they hold numbers between 0 and 1"):
+    with pytest.raises(DataError, match=r"Give --soft LOW,HIGH such as 0\.3,0\.7: up to LOW absent"):
         load_data(write_table("image,dog,sun\na.jpg,0.2,0.1\nb.jpg,0.5,0.4\n"), layout="one-hot")
     rows = "".join(f"a{row}.jpg,1,0\n" for row in range(30))
     with pytest.raises(DataError, match=r"holds neither 0 nor 1, got '0\.2'.*Give --soft LOW,HIGH"):

@@ -112,3 +112,33 @@ def test_a_table_said_to_be_one_hot_that_is_not_is_refused(write_table: Write) -
     assert str(error.value) == (
         f"{path}: no column holds only 0 and 1 (columns: image, labels), expected a column per label."
     )
+
+
+@pytest.mark.parametrize("text", ["image,dog,sun\na.jpg,0.7,0.1\nb.jpg,0.2,0\n", "image,dog\na.jpg,0.7\nb.jpg,1\n"])
+def test_numbers_between_0_and_1_are_no_labels_until_it_is_said_where_present_begins(
+    write_table: Write, read_cells: Read, text: str
+) -> None:
+    path = write_table(text)
+    with pytest.raises(DataError) as error:
+        load_annotations(path)
+    names = "dog, sun" if "sun" in text else "dog"
+    assert str(error.value) == (
+        f"{path}: columns hold numbers between 0 and 1, and where present begins is not said: {names}. "
+        "Give --soft LOW,HIGH such as 0.3,0.7: up to LOW absent, from HIGH present, between them unknown."
+    )
+    cells = read_cells(load_annotations(path, soft=(0.3, 0.7)))
+    assert [states["dog"] for states in cells.values()] == [1, 0 if "sun" in text else 1]
+
+
+def test_numbers_between_0_and_1_beside_labels_are_an_extra_and_a_finding(write_table: Write) -> None:
+    path = write_table("image,dog,quality\na.jpg,1,0.7\nb.jpg,0,0.2\n")
+    table = load_annotations(path)
+    assert (table.label_space.names, table.records[0].extras) == (("dog",), {"quality": "0.7"})
+    assert [(finding.kind, finding.message, finding.rows) for finding in table.findings] == [
+        (
+            "doubtful-column",
+            "Column 'quality' holds numbers between 0 and 1: it was kept as an extra, not as a label. "
+            "--soft LOW,HIGH makes it a label.",
+            ("quality",),
+        )
+    ]

@@ -27,7 +27,7 @@ from manylabel.data.formats.cells import (
     read_cells,
     read_soft,
 )
-from manylabel.data.formats.columns import RECORD_COLUMN_NAMES, find_image_column
+from manylabel.data.formats.columns import LABEL_COLUMN_NAMES, RECORD_COLUMN_NAMES, find_image_column
 from manylabel.data.formats.delimited import UNKNOWN_COLUMN, LabelColumn, find_label_column
 from manylabel.data.formats.format import Evidence, ReadOptions
 from manylabel.data.formats.source import Source
@@ -66,7 +66,13 @@ def find_one_hot(source: Source, options: ReadOptions) -> Evidence | None:
     table = source.table
     image = find_image_column(table, options.image_column)
     names = find_label_columns(table, image.name, options)
-    if not _is_one_hot(names, find_label_column(table, image.name, options.label_column), options.label_column):
+    listing = find_label_column(table, image.name, options.label_column)
+    is_listed = options.label_column is not None or (listing and listing.name.casefold() in LABEL_COLUMN_NAMES)
+    soft_columns = [] if names or is_listed else _find_soft_columns(table, [image.name])
+    if soft_columns:
+        labels = f"labels: columns that hold numbers between 0 and 1: {len(soft_columns)}"
+        return (*table.evidence, image.evidence, labels)
+    if not _is_one_hot(names, listing, options.label_column):
         return None
     if options.label_column is not None:
         labels = f"labels: column {options.label_column!r} of 0, 1 and unknown, as asked"
@@ -96,14 +102,7 @@ def load_one_hot(source: Source, options: ReadOptions) -> Annotations:
         table.check_column(label_column)
     names = find_label_columns(table, image, options) if label_column is None else [label_column]
     if not names:
-        raise DataError(
-            build_message(
-                table.path,
-                f"no column holds only 0 and 1 (columns: {join_names(table.names)})",
-                expected="a column per label",
-                do="Give --soft LOW,HIGH if they hold numbers between 0 and 1" if _has_soft_column(table) else "",
-            )
-        )
+        raise DataError(_describe_no_states(table, _find_soft_columns(table, [image])))
     targets = _read_targets(table, names, options)
     findings = [] if label_column is not None else _find_doubtful_columns(table, [image, *names], options)
     findings += find_policy_findings(table, names, options)
@@ -200,18 +199,43 @@ def _build_policy_finding(flag: str, what: str) -> Finding:
     return build_finding("cells-decided", f"{what} (--{flag}).")
 
 
-def _has_soft_column(table: Table) -> bool:
-    return any(
-        all(read_soft(cell.strip()) is not None for cell in table.columns[name][:100].to_pylist())
+def _find_soft_columns(table: Table, used: Sequence[str]) -> list[str]:
+    """Return the columns that would hold states if numbers between 0 and 1 were read."""
+    return [
+        name
         for name in table.names
+        if name not in (*used, *RECORD_COLUMN_NAMES) and _is_state_column(table.columns[name], _WITH_SOFT)
+    ]
+
+
+def _describe_no_states(table: Table, soft_columns: Sequence[str]) -> str:
+    if soft_columns:
+        return build_message(
+            table.path,
+            f"columns hold numbers between 0 and 1, and where present begins is not said: {join_names(soft_columns)}",
+            do="Give --soft LOW,HIGH such as 0.3,0.7: up to LOW absent, from HIGH present, between them unknown",
+        )
+    return build_message(
+        table.path,
+        f"no column holds only 0 and 1 (columns: {join_names(table.names)})",
+        expected="a column per label",
     )
 
 
 def _find_doubtful_columns(table: Table, used: list[str], options: ReadOptions) -> list[Finding]:
     """Say which columns look half like a label's: with too much else in them for mistakes, they became extras."""
-    findings = []
+    soft_columns = _find_soft_columns(table, used)
+    findings = [
+        build_finding(
+            "doubtful-column",
+            f"Column {name!r} holds numbers between 0 and 1: it was kept as an extra, not as a label. "
+            "--soft LOW,HIGH makes it a label.",
+            [name],
+        )
+        for name in soft_columns
+    ]
     for name in table.names:
-        if name in used or name in RECORD_COLUMN_NAMES:
+        if name in used or name in RECORD_COLUMN_NAMES or name in soft_columns:
             continue
         state_N = _read_states(table.columns[name], options)
         strange = np.flatnonzero(state_N == STRANGE)
