@@ -11,6 +11,7 @@ from manylabel.data.formats.detect import LoadedData, load_data
 from manylabel.data.formats.format import Blank, Uncertain
 from manylabel.data.splits import PART_NAMES, split
 from manylabel.errors import ConfigError, DataError, build_message, join_names
+from manylabel.runs.tables import check_some_present
 
 AUTOMATIC_PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -100,6 +101,7 @@ def load_parts(
         return {**used, **named}, _describe_unused(annotations, used)
     if named:
         return {"train": annotations, **named}, ""
+    check_some_present(annotations)  # before it is divided: nothing else is worth saying of such a table
     sentence = "DATA has no part column: 70 % of the images train, 15 % choose epoch and thresholds, 15 % judge."
     return split(annotations, AUTOMATIC_PARTS, seed=seed), sentence
 

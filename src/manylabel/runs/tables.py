@@ -62,12 +62,12 @@ def prepare_tables(
     for name, table in tables.by_part.items():
         if not len(table):
             raise DataError(build_message(table.name, f"the {name} part has no image", do="Split the table again"))
-    _check_some_present(tables.train)
+    check_some_present(tables.train)
     _tell_findings(tables, tell)
     return tables
 
 
-def _check_some_present(annotations: Annotations) -> None:
+def check_some_present(annotations: Annotations) -> None:
     """Stop where no image has any label: there is nothing to learn."""
     if not annotations.targets.num_present_L.any():
         raise DataError(
