@@ -148,6 +148,13 @@ def test_paddlex(add_images: Write, read_cells: Read) -> None:
     assert [record.part for record in loaded.annotations.records] == ["train", "train", "val"]
 
 
+def test_names_that_begin_with_a_number_stay_whole(add_images: Write) -> None:
+    folder = add_images("a.jpg")
+    (folder / "labels.txt").write_text("4 wheel drive\n2021 car\n2022 car\n")
+    (folder / "train_list.txt").write_text("a.jpg\t1,0,1\n")
+    assert load_data(folder).annotations.label_space.names == ("4 wheel drive", "2021 car", "2022 car")
+
+
 def test_faults_of_paddlex_are_said_with_their_line(add_images: Write) -> None:
     folder = add_images("a.jpg")
     (folder / "labels.txt").write_text("dog\nsun\n")
@@ -208,12 +215,45 @@ def test_polygons_are_brought_to_pixels(write_table: Write) -> None:
     [
         pytest.param({"type": "brushlabels", "value": {"rle": [1]}}, "'brushlabels' are not read", id="a brush"),
         pytest.param({"type": "choices", "value": {"choices": "dog"}}, "without labels", id="a text for a list"),
+        pytest.param({"type": "taxonomy", "value": {"taxonomy": [["a"]]}}, "'taxonomy' are not read", id="a taxonomy"),
+        pytest.param({"type": ["choices"], "value": {}}, "are not read", id="a type that is a list"),
         pytest.param({**rectangle("dog"), "original_width": None}, "a shape that cannot be read", id="no size"),
     ],
 )
 def test_results_that_cannot_be_read_are_said(write_table: Write, result: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"task 1: .*{message}"):
         load_data(write_table(json.dumps([build_task("a.jpg", [result])]), "x.json"))
+
+
+def test_images_of_one_name_in_two_folders_stay_apart(add_images: Write, read_cells: Read) -> None:
+    folder = add_images("cam1/p.jpg", "cam2/p.jpg")
+    tasks = [
+        build_task("/data/local-files/?d=cam1/p.jpg", [choose("dog")]),
+        build_task("/data/local-files/?d=x/cam2/p.jpg", [choose("sun")]),
+    ]
+    (folder / "x.json").write_text(json.dumps(tasks))
+    table = load_data(folder / "x.json").annotations
+    assert read_cells(table) == {"cam1/p.jpg": {"dog": 1, "sun": 0}, "cam2/p.jpg": {"dog": 0, "sun": 1}}
+    (folder / "cam2/p.jpg").unlink()
+    with pytest.raises(DataError, match=r"are both the file 'cam1/p.jpg'"):
+        load_data(folder / "x.json")
+
+
+def test_labels_apart_from_their_rectangle_are_read(write_table: Write) -> None:
+    shape = {"x": 10, "y": 20, "width": 50, "height": 25}
+    size = {"original_width": 640, "original_height": 480}
+    results = [
+        {"id": "r", "type": "rectangle", "value": shape, **size},
+        {"id": "r", "type": "labels", "value": {**shape, "labels": ["dog"]}, **size},
+    ]
+    table = load_data(write_table(json.dumps([build_task("a.jpg", results)]), "x.json")).annotations
+    assert table.records[0].regions == (Region("dog", (64, 96, 320, 120)),)
+
+
+def test_an_answer_of_json_min_that_cannot_be_told_from_the_task_is_refused(write_table: Write) -> None:
+    task = {"image": "a.jpg", "id": 1, "scene": "beach", "annotator": 1, "annotation_id": 1}
+    with pytest.raises(DataError, match=r"'scene' may be an answer or part of the task.*Export as JSON instead"):
+        load_data(write_table(json.dumps([task]), "x.json"))
 
 
 # --- all ----------------------------------------------------------------------------------------------------------

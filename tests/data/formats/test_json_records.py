@@ -51,6 +51,19 @@ def test_the_evidence_counts(write_table: Write) -> None:
     assert loaded.annotations.records[0].extras == {"camera": "7"}
 
 
+def test_an_object_that_says_nothing_of_labels_leaves_them_unknown(write_table: Write, read_cells: Read) -> None:
+    rows = [
+        {"image": "a.jpg", "labels": "dog, sun"},
+        {"image": "b.jpg", "lables": ["dog"]},
+        {"image": "c.jpg", "labels": ""},
+    ]
+    assert read_cells(load_data(write_table(json.dumps(rows), "x.json")).annotations) == {
+        "a.jpg": {"dog": 1, "sun": 1},
+        "b.jpg": {"dog": -1, "sun": -1},
+        "c.jpg": {"dog": 0, "sun": 0},
+    }
+
+
 def test_a_map_of_states_says_nothing_of_the_labels_it_leaves_out(write_table: Write, read_cells: Read) -> None:
     rows = [
         {"image": "a.jpg", "labels": {"dog": 1, "sun": None}},
@@ -131,6 +144,12 @@ def test_hugging_face_metadata_in_part_folders(add_images: Write, read_cells: Re
         ),
         pytest.param('[{"image": "http://x.org/a.jpg", "labels": ["b"]}]', "this is a", id="an address"),
         pytest.param("[" * 100_000, "nested too deeply|not JSON", id="a depth bomb"),
+        pytest.param('[{"image": "a.jpg", "labels": ["x"], "n": ' + "9" * 5000 + "}]", "not JSON", id="5,000 digits"),
+        pytest.param(
+            '[{"image": "a.jpg", "labels": ["x"], "n": "\\ud800"}]', "value that is not text", id="half a sign"
+        ),
+        pytest.param('{"a.jpg": ["dog"], "a.jpg": ["sun"]}', "the key 'a.jpg' stands twice", id="a key twice"),
+        pytest.param('[{"image": "a.jpg", "labels": "[\'x\']"}]', "a list written as text", id="a list as text"),
         pytest.param('{"image": "a.jpg", "labels": ["x"]}\n{"image"\n', "line 2: not a JSON object", id="half a line"),
         pytest.param(
             '[{"image": "a.jpg", "labels": ["x"], "objects": {"bbox": [1], "categories": ["x"]}}]', "no box", id="box"

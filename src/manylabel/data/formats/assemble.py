@@ -143,9 +143,23 @@ def _finish(
     return annotations
 
 
+def _is_text(value: str) -> bool:
+    """Tell whether a value can be written anywhere: JSON may hold halves of characters that no file can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_rows(rows: Sequence[Row], space: LabelSpace) -> None:
     problems = [
         build_message(row.where, "no image is named", expected="a path or an id") for row in rows if not row.image
+    ]
+    problems += [
+        build_message(row.where, "a group or another value that is not text", do="Correct its characters")
+        for row in rows
+        if not _is_text("".join((row.group or "", row.part or "", *row.extras, *row.extras.values())))
     ]
     for row in rows:
         problems += [

@@ -15,6 +15,7 @@ from manylabel.data.annotations import Annotations
 from manylabel.data.formats.assemble import Row, assemble_rows
 from manylabel.data.formats.cells import ABSENT, EXPECTED_CELL, PRESENT, STRANGE, UNKNOWN, read_cell
 from manylabel.data.formats.columns import IMAGE_COLUMN_NAMES, LABEL_COLUMN_NAMES
+from manylabel.data.formats.delimited import SEPARATORS
 from manylabel.data.formats.format import Evidence, ReadOptions
 from manylabel.data.formats.problems import Problems
 from manylabel.data.formats.shapes import read_box, read_mask, read_polygons
@@ -146,8 +147,10 @@ def _list_items(where: str, content: Any) -> list[Item] | None:
 
 
 def _are_labels(value: Any) -> bool:
-    return _is_list_of_names(value) or (
-        isinstance(value, dict) and all(isinstance(state, int | float | None) for state in value.values())
+    return (
+        isinstance(value, str)
+        or _is_list_of_names(value)
+        or (isinstance(value, dict) and all(isinstance(state, str | int | float | None) for state in value.values()))
     )
 
 
@@ -185,7 +188,10 @@ def _read_item(
         problems.add(where, "no image is named", got=item, expected=_EXPECTED)
         return None
     label_key = _find_key(item, options.label_column, LABEL_COLUMN_NAMES)
-    present, states = _read_labels(where, item.get(label_key) if label_key is not None else [], options, problems)
+    has_shapes = item.get("objects") is not None or "regions" in item
+    # An object that says nothing of labels says nothing: nobody looked, or the key is misspelt.
+    labels = item.get(label_key) if label_key is not None else [] if has_shapes else None
+    present, states = _read_labels(where, labels, options, problems)
     regions = [*_read_regions(where, item.get("regions", []), problems), *_read_objects(where, item, problems)]
     unknown = [name for name, state in (states or {}).items() if state == UNKNOWN]
     unknown += _read_names(where, "unknown", item.get("unknown", []), problems)
@@ -211,7 +217,7 @@ def _read_labels(
     if value is None:
         return [], {}
     if isinstance(value, str):
-        return ([value.strip()] if value.strip() else []), None
+        return _split_text(where, value, problems), None
     if not isinstance(value, dict):
         return _read_names(where, "labels", value, problems), None
     states = {}
@@ -225,6 +231,16 @@ def _read_labels(
         elif state in (PRESENT, ABSENT, UNKNOWN):
             states[name.strip()] = state
     return [name for name, state in states.items() if state == PRESENT], states
+
+
+def _split_text(where: str, value: str, problems: Problems) -> list[str]:
+    """Return the label of a text, or those that `|`, `;` or `,` join."""
+    text = value.strip()
+    if text.startswith("["):
+        problems.add(where, "labels is a list written as text", got=value, expected='a list: ["dog", "sun"]')
+        return []
+    mark = next((separator for separator in SEPARATORS if separator in text), None)
+    return list(dict.fromkeys(name.strip() for name in (text.split(mark) if mark else [text]) if name.strip()))
 
 
 def _is_list_of_names(value: Any) -> bool:

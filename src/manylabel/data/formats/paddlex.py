@@ -22,7 +22,7 @@ from manylabel.labels.space import LabelSpace
 NAMES_FILES = ("labels.txt", "label_list.txt", "label.txt")
 _LIST_FILE = re.compile(r"(?:multilabel_)?([A-Za-z]+?)(?:_list)?\.txt")
 _LINE = re.compile(r"(?P<image>.+?)[\t ]+(?P<cells>[01](?:,[01])*)\s*")
-_NUMBERED = re.compile(r"\d+\s+(?P<name>.*\S)\s*")
+_NUMBERED = re.compile(r"(?P<number>\d+)\s+(?P<name>.*\S)\s*")
 
 
 def find_paddlex(source: Source, options: ReadOptions) -> Evidence | None:  # noqa: ARG001 - the signature of a format
@@ -45,7 +45,7 @@ def load_paddlex(source: Source, options: ReadOptions) -> Annotations:
     if not lists or names_file is None:
         expected = f"train_list.txt and {' or '.join(NAMES_FILES)}"
         raise DataError(build_message(source.path, "there are no lists of PaddleX here", expected=expected))
-    names = [_strip_number(line) for line in _read_lines(names_file) if line.strip()]
+    names = _strip_numbers([line.strip() for line in _read_lines(names_file) if line.strip()])
     problems = Problems()
     if len(set(names)) < len(names) or not names:
         problems.add(names_file, "no different names", got=names, expected="a name per line")
@@ -82,7 +82,7 @@ def save_paddlex(annotations: Annotations, path: Path) -> None:
         problems.add(path, "cells are unknown, and PaddleX has no such state", do=do)
     if not set(parts) <= {"train", "val", "test"}:
         problems.add(path, "parts that PaddleX has no list for", got=parts, expected="train, val, test")
-    if any(_strip_number(name) != name or "\n" in name for name in names):
+    if _strip_numbers(list(names)) != list(names) or any("\n" in name or name != name.strip() for name in names):
         problems.add(
             path, "names that would not come back", expected="names without a number in front", do="Rename them"
         )
@@ -133,6 +133,10 @@ def _read_lines(file: Path) -> list[str]:
         raise DataError(build_message(file, "the file is not UTF-8", do="Save it as UTF-8")) from error
 
 
-def _strip_number(line: str) -> str:
-    match = _NUMBERED.fullmatch(line)
-    return match["name"] if match is not None else line.strip()
+def _strip_numbers(lines: list[str]) -> list[str]:
+    """Return the names without their numbers, if every line is numbered from 0: `4 wheel drive` alone is a name."""
+    matches = [_NUMBERED.fullmatch(line) for line in lines]
+    numbers = [match["number"] if match is not None else None for match in matches]
+    if numbers != [str(number) for number in range(len(lines))]:
+        return lines
+    return [match["name"] for match in matches if match is not None]

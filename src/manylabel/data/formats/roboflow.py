@@ -52,8 +52,9 @@ def _prefix(part: Annotations, folder: str) -> Annotations:
         replace(record, id=f"{folder}/{record.id}", part=record.part if record.part else PART_NAME_OF[folder.lower()])
         for record in part.records
     )
+    own = set(part.images)
     findings = tuple(
-        replace(finding, rows=tuple(f"{folder}/{row}" if row in part.images else row for row in finding.rows))
+        replace(finding, rows=tuple(f"{folder}/{row}" if row in own else row for row in finding.rows))
         for finding in part.findings
     )
     return replace(part, records=records, findings=findings)

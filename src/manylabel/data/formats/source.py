@@ -141,10 +141,22 @@ def _read_text(path: Path) -> str:
 
 def _parse_json(path: Path, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_build_object)
     except json.JSONDecodeError as error:
         raise DataError(
             build_message(f"{path} line {error.lineno}", f"not JSON ({error.msg})", do="Check the file")
         ) from error
     except RecursionError as error:
         raise DataError(build_message(path, "the JSON is nested too deeply", do="Check the file")) from error
+    except ValueError as error:  # a key that stands twice, or a number of thousands of digits
+        raise DataError(build_message(path, f"not JSON that can be read ({error})", do="Check the file")) from error
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of a key that stands twice Python would keep the last value in silence."""
+    built = dict(pairs)
+    if len(built) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {repeated[:80]!r} stands twice in one object")
+    return built
