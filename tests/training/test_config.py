@@ -84,7 +84,8 @@ def test_all_problems_are_listed_at_once() -> None:
         pytest.param(
             "precision",
             "bf61",
-            "unknown choice 'bf61' (did you mean 'bf16'?), expected auto, fp32, bf16",
+            "unknown choice 'bf61' (did you mean 'bf16'?), expected auto, fp32, fp32_channels_last, bf16, "
+            "bf16_channels_last",
             id="misspelt choice",
         ),
         pytest.param("sampler", "x", "unknown choice 'x', expected shuffle", id="unlike any choice"),

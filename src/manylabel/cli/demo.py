@@ -25,7 +25,7 @@ DEMO_CONFIG = TrainConfig(
     lr=0.01,
     weight_decay=0.05,
     augment="none",
-    precision="fp32",
+    precision="fp32_channels_last",
 )
 """The recipe of the demo: a narrow network from scratch; no flips, since a mirrored 2 is no digit, and no crops.
 

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from manylabel.errors import ConfigError, build_message, join_names, join_problems, suggest_name
 
 FREEZE_CHOICES = ("none", "backbone")
-PRECISION_CHOICES = ("auto", "fp32", "bf16")
+PRECISION_CHOICES = ("auto", "fp32", "fp32_channels_last", "bf16", "bf16_channels_last")
 BAD_IMAGES_CHOICES = ("skip", "stop")
 SAMPLERS = ("shuffle",)
 MIXES = ("none",)
@@ -68,7 +68,8 @@ class TrainConfig:
         "Decay of a moving average of the weights (such as 0.999), which is then what is judged and kept. 0 is off.",
     )
     precision: str = _knob(
-        "auto", "Numbers of a step: 'fp32', 'bf16', or 'auto': whichever is clearly faster on this machine."
+        "auto",
+        "Numbers and memory order of a step; 'auto' measures all and takes what is clearly fastest on this machine.",
     )
     workers: int = _knob(2, "Processes that decode images beside training; 0 decodes in the training process.")
     image_cache: str = _knob(

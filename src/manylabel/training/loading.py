@@ -53,10 +53,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows_B)
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device, images channels last, which convolutions are fastest on."""
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
+        """Return the batch on a device, its images in a memory order such as `torch.channels_last`."""
         return Batch(
-            self.images_BCHW.to(device, memory_format=torch.channels_last, non_blocking=True),
+            self.images_BCHW.to(device, memory_format=memory_format, non_blocking=True),
             self.truth_BL.to(device, non_blocking=True),
             self.known_BL.to(device, non_blocking=True),
             self.rows_B,

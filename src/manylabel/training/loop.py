@@ -48,6 +48,7 @@ class LoopParts:
     val_loader: DataLoader[Any]
     folder: Path
     identity: Mapping[str, str] = field(default_factory=dict)
+    memory_format: torch.memory_format = torch.channels_last
 
     def save(self, progress: Progress) -> None:
         """Write the checkpoint from which the run goes on bit for bit."""
@@ -82,7 +83,7 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
             share = schedule_share(progress.step / num_steps, config.warmup)
             set_learning_rate(parts.optimiser, share)
             if len(batch) >= least_images:
-                value = train_step(parts, batch.to(device))
+                value = train_step(parts, batch.to(device, parts.memory_format))
                 check_finite(value, "the loss or its gradient", progress, config, batch, parts.train_loader)
                 progress.loss_sum += value * len(batch)
                 progress.num_seen += len(batch)
@@ -177,7 +178,7 @@ def validate(parts: LoopParts, progress: Progress, on_event: OnEvent) -> dict[st
     for batch in parts.val_loader:
         note_bad_images(batch, parts.val_loader, progress, parts.config)
         if len(batch):
-            on_device = batch.to(parts.accelerator.device)
+            on_device = batch.to(parts.accelerator.device, parts.memory_format)
             with parts.accelerator.autocast():
                 logits_BL = model(on_device.images_BCHW)
             value = float(parts.loss(logits_BL, on_device.truth_BL, on_device.known_BL))

@@ -1,4 +1,4 @@
-"""Which numbers a training step uses: measured on the actual model and machine, not assumed."""
+"""Which numbers and which memory order a training step uses: measured on the actual model and machine, not assumed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,68 @@ from torch import nn
 
 from manylabel.losses import Loss
 
-_NUM_STEPS = 3
-_CLEARLY_FASTER = 1.25
-"""bf16 has to win by this factor: noise must not choose differently from one run to the next."""
+_NUM_ROUNDS = 3
+_ENOUGH_SECONDS = 8.0
+"""Every format is timed once; more rounds follow only while they take seconds in all."""
+
+_LEAD = 1.1
+"""A format has to beat a more cautious one by this factor: noise must not choose differently from run to run."""
+
+_LEAD_OF_BF16 = 1.25
+"""Numbers of 16 bits have to beat those of 32 by this factor, to be worth what they round away."""
+
+_HOPELESS = 3.0
+"""A format whose first step takes this many times as long as another's is not timed again."""
+
+
+@dataclass(frozen=True)
+class StepFormat:
+    """The numbers of a step and the order of its images in memory."""
+
+    is_bf16: bool
+    is_channels_last: bool
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How images and weights of convolutions lie in memory."""
+        return torch.channels_last if self.is_channels_last else torch.contiguous_format
+
+    @property
+    def mixed_precision(self) -> str:
+        """The same choice in Accelerate's words."""
+        return "bf16" if self.is_bf16 else "no"
+
+
+STEP_FORMATS: Mapping[str, StepFormat] = {
+    "fp32_channels_last": StepFormat(is_bf16=False, is_channels_last=True),
+    "fp32": StepFormat(is_bf16=False, is_channels_last=False),
+    "bf16_channels_last": StepFormat(is_bf16=True, is_channels_last=True),
+    "bf16": StepFormat(is_bf16=True, is_channels_last=False),
+}
+"""From the most cautious to the least; `precision auto` tries all that the hardware has."""
 
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """What a step uses, and the images per second of each candidate where they were measured."""
+    """What a step uses, a name in `STEP_FORMATS`, and the images per second of each candidate that was measured."""
 
     precision: str
     images_per_second: Mapping[str, float]
+
+    @property
+    def step_format(self) -> StepFormat:
+        """The numbers and the memory order that the name stands for."""
+        return STEP_FORMATS[self.precision]
+
+    def describe(self) -> str:
+        """Return what was measured as lines of a table; "" where nothing was."""
+        if not self.images_per_second:
+            return ""
+        rates = sorted(self.images_per_second.items(), key=lambda item: -item[1])
+        lines = [
+            f"  {name:<20}{rate:>7.0f} images/s{'  used' if name == self.precision else ''}" for name, rate in rates
+        ]
+        return "\n".join(["Precision, measured with this model on this machine:", *lines])
 
 
 def choose_precision(
@@ -36,49 +87,73 @@ def choose_precision(
     *,
     must_measure: bool = False,
 ) -> PrecisionChoice:
-    """Return `wanted`, or for `auto` bf16 where the hardware has it and trains at least 1.25 times as fast as in fp32.
+    """Return `wanted`, or for `auto` the fastest of `STEP_FORMATS`, each having to beat the more cautious ones clearly.
 
     The model that is passed in is left as it is: a copy takes the few steps that are timed.
     """
-    if wanted == "auto" and not _has_bf16(device):
-        wanted = "fp32"
-    if wanted != "auto" and not must_measure:
+    candidates = [wanted]
+    if wanted == "auto":
+        candidates = [name for name, kind in STEP_FORMATS.items() if not kind.is_bf16 or _has_bf16(device)]
+    elif not must_measure:
         return PrecisionChoice(wanted, {})
     with torch.random.fork_rng():
-        candidates = ("fp32", "bf16") if wanted == "auto" else (wanted,)
-        rates = {
-            precision: _measure(precision, model, loss, image_size_px, batch_size, num_labels, device)
-            for precision in candidates
-        }
-    if wanted != "auto":
-        return PrecisionChoice(wanted, rates)
-    is_bf16 = rates["bf16"] > _CLEARLY_FASTER * rates["fp32"]
-    return PrecisionChoice("bf16" if is_bf16 else "fp32", rates)
+        rates = _measure(candidates, model, loss, image_size_px, batch_size, num_labels, device)
+    return PrecisionChoice(_choose_fastest(rates), rates)
+
+
+def _choose_fastest(rates: Mapping[str, float]) -> str:
+    """Return the fastest, walking from the most cautious on: the next one has to be clearly faster."""
+    names = [name for name in STEP_FORMATS if name in rates]
+    chosen = names[0]
+    for name in names[1:]:
+        is_rounder = STEP_FORMATS[name].is_bf16 and not STEP_FORMATS[chosen].is_bf16
+        if rates[name] > (_LEAD_OF_BF16 if is_rounder else _LEAD) * rates[chosen]:
+            chosen = name
+    return chosen
 
 
 def _measure(
-    precision: str, model: nn.Module, loss: Loss, size: int, batch_size: int, num_labels: int, device: torch.device
-) -> float:
-    """Return images per second of training steps; the first one, in which kernels are chosen, does not count."""
+    names: list[str], model: nn.Module, loss: Loss, size: int, batch_size: int, num_labels: int, device: torch.device
+) -> dict[str, float]:
+    """Return images per second of training steps, the best of a few rounds in which every format has its turn.
+
+    The first step of each, in which kernels are chosen, does not count.
+    """
     batch_size = max(batch_size, 2)  # norms over the batch refuse a single image
     probe = copy.deepcopy(model).train()
-    seconds = [_time_step(precision, probe, loss, size, batch_size, num_labels, device) for _ in range(1 + _NUM_STEPS)]
-    return batch_size / min(seconds[1:])
-
-
-def _time_step(
-    precision: str, probe: nn.Module, loss: Loss, size: int, batch_size: int, num_labels: int, device: torch.device
-) -> float:
-    images = torch.zeros(batch_size, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    images = torch.zeros(batch_size, 3, size, size, device=device)
     truth = torch.zeros(batch_size, num_labels, device=device)
-    known = torch.ones(batch_size, num_labels, dtype=torch.bool, device=device)
+    started = time.perf_counter()
+    first = {name: _time_step(STEP_FORMATS[name], probe, loss, images, truth) for name in names}
+    best = {name: float("inf") for name in names}
+    for round_number in range(_NUM_ROUNDS):
+        if round_number > 0 and time.perf_counter() - started > _ENOUGH_SECONDS:
+            break
+        for name in names:
+            if first[name] < _HOPELESS * min(first.values()) or round_number == 0:
+                best[name] = min(best[name], _time_step(STEP_FORMATS[name], probe, loss, images, truth))
+    return {name: batch_size / seconds for name, seconds in best.items()}
+
+
+def _time_step(kind: StepFormat, probe: nn.Module, loss: Loss, images: torch.Tensor, truth: torch.Tensor) -> float:
+    """Return the seconds of one step forwards and back, the copies into its memory order not counted."""
+    device = images.device
+    probe.to(memory_format=kind.memory_format)
+    images = images.to(memory_format=kind.memory_format)
+    known = torch.ones_like(truth, dtype=torch.bool)
+    probe.zero_grad(set_to_none=True)
+    _wait(device)
     start = time.perf_counter()
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=kind.is_bf16):
         value = loss(probe(images), truth, known)
     value.backward()  # type: ignore[no-untyped-call]
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    _wait(device)
     return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -110,14 +110,16 @@ def build_setup(
     if AcceleratorState().num_processes > 1:
         problem = f"{AcceleratorState().num_processes} processes were started, and a run uses one"
         raise ConfigError(build_message("train", problem, do="Start it without torchrun or accelerate launch"))
-    model = network.classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = network.classifier.to(device)
     if config.freeze == "backbone":
         model.backbone.requires_grad_(False)
     augmentation = build_augmentation(parse_augment(config.augment), network.preprocess)
     cache = ImageCache(config.image_cache) if config.image_cache else None
     train_set = ImageDataset(train, network.preprocess, augmentation, cache)
     config, precision = _resolve(config, model, chosen_loss, device, train_set, len(val), tell, resolved)
-    accelerator = _reset_accelerator("bf16" if precision.precision == "bf16" else "no")
+    memory_format = precision.step_format.memory_format
+    model = model.to(memory_format=memory_format)
+    accelerator = _reset_accelerator(precision.step_format.mixed_precision)
     sampler = EpochSampler(len(train), config.seed)
     loading = {"workers": config.workers, "pin_memory": device.type == "cuda"}
     parts = LoopParts(
@@ -132,6 +134,7 @@ def build_setup(
         val_loader=build_loader(ImageDataset(val, network.preprocess, cache=cache), config.batch_size, **loading),
         folder=checkpoints,
         identity=_identify(config, train, val),
+        memory_format=memory_format,
     )
     return Setup(parts, precision)
 
@@ -161,9 +164,7 @@ def _resolve(
     precision = choose_precision(
         config.precision, model, loss, *size, num_labels, device, must_measure=bool(config.budget)
     )
-    if precision.images_per_second:
-        rates = ", ".join(f"{name} {rate:.0f} images/s" for name, rate in precision.images_per_second.items())
-        tell("note", {"message": f"Precision: {precision.precision} (measured: {rates})."})
+    tell("note", {"message": precision.describe()})
     if config.budget:
         rate = precision.images_per_second[precision.precision]
         epochs = plan_epochs(parse_budget_seconds(config.budget), train_set, num_val, rate, config.workers)
