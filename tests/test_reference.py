@@ -17,7 +17,15 @@ from manylabel.decisions import GOALS
 from manylabel.losses import LOSSES
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.heads import HEADS
-from manylabel.training.config import CALIBRATIONS, FREEZE_CHOICES, MIXES, PRECISION_CHOICES, SAMPLERS, TrainConfig
+from manylabel.training.config import (
+    CALIBRATIONS,
+    FREEZE_CHOICES,
+    MIXES,
+    PRECISION_CHOICES,
+    SAMPLERS,
+    SCHEDULES,
+    TrainConfig,
+)
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
@@ -27,6 +35,7 @@ CHOICES = {
     "mix": MIXES,
     "precision": PRECISION_CHOICES,
     "sampler": SAMPLERS,
+    "schedule": SCHEDULES,
 }
 
 

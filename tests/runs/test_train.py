@@ -26,6 +26,7 @@ from manylabel.data.annotations import Annotations, annotations_from_arrays
 from manylabel.data.formats.detect import load_annotations
 from manylabel.errors import ConfigError, DataError, ManylabelError, RunError
 from manylabel.inference.predictor import load
+from manylabel.labels.targets import Targets
 from manylabel.losses.binary_cross_entropy import binary_cross_entropy
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.runs.train import Run
@@ -114,6 +115,11 @@ def test_training_lowers_the_loss_below_that_of_the_prior(start: Start) -> None:
         pytest.param(6, {}, id="in the second epoch"),
         pytest.param(4, {}, id="at the last step of an epoch"),
         pytest.param(2, EVERYTHING, id="in the first epoch, everything random and averaged"),
+        pytest.param(
+            3,  # of two steps an epoch
+            {"accumulate": 2, "head_epochs": 1, "schedule": "one_cycle", "layer_decay": 0.8, "ema": 0.9},
+            id="in the second epoch, which the backbone joins, between groups of batches",
+        ),
         pytest.param(
             7,
             {**EVERYTHING, "workers": 2},
@@ -440,6 +446,47 @@ def test_a_frozen_backbone_keeps_its_weights_and_the_statistics_of_its_norms(sta
     assert [key for key in backbone if not torch.equal(short[key], long[key])] == []
     assert all((short[key] == 0).all() for key in backbone if key.endswith("running_mean"))  # as they begin
     assert not torch.equal(short["model.head.weight"], long["model.head.weight"])
+
+
+def test_batches_that_are_accumulated_learn_as_one_large_batch_does(start: Start) -> None:
+    truth_NL = TRAIN.targets.present_NL()
+    known_NL = np.random.default_rng(5).random(truth_NL.shape) < 0.7  # so that batches differ in what they know
+    table = dataclasses.replace(TRAIN, targets=Targets.from_dense(truth_NL, known_NL))
+    settings = {"train_table": table, "freeze": "backbone", "augment": "none", "label_smoothing": 0.1}
+    events: Events = []
+    small = start("small", batch_size=4, accumulate=2, on_event=lambda *event: events.append(event), **settings)
+    large = start("large", batch_size=8, **settings)
+    # The last group of an epoch has 6 images, and steps too.
+    assert [facts["images_done"] for event, facts in events if event == "step"] == [8, 14, 8, 14]
+    heads = [load_file(run.bundle.weights_path)["head.weight"] for run in (small, large)]
+    torch.testing.assert_close(heads[0], heads[1], rtol=1e-4, atol=1e-6)
+    alone = start("alone", batch_size=4, **settings)
+    assert not torch.allclose(heads[0], load_file(alone.bundle.weights_path)["head.weight"], rtol=1e-4, atol=1e-6)
+
+
+def test_the_head_learns_alone_for_as_many_epochs_as_asked(start: Start, tmp_path: Path) -> None:
+    states = []
+    for name, epochs in (("held", 2), ("joined", 3)):
+        start(name, epochs=epochs, head_epochs=2)
+        states.append(load_file(tmp_path / name / "checkpoints/last.safetensors"))
+    key = next(key for key in states[0] if key.startswith("model.backbone.") and key.endswith("running_mean"))
+    assert (states[0][key] == 0).all()
+    assert not (states[1][key] == 0).all()
+    moved = [
+        key
+        for key in states[0]
+        if key.startswith("model.backbone.") and not torch.equal(states[0][key], states[1][key])
+    ]
+    assert len(moved) > 1
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_report_reproduces_the_score_of_the_best_epoch(start: Start, ema: float) -> None:
+    run = start(epochs=3, ema=ema, monitor="average_precision_macro")
+    best = max(row["val_average_precision_macro"] for row in run.history)
+    (row,) = [row for row in run.history if row["epoch"] + 1 == run.bundle.manifest.provenance["best_epoch"]]
+    assert row["val_average_precision_macro"] == best
+    assert run.reports["val"].metrics["average_precision_macro"].value == pytest.approx(best, abs=1e-6)
 
 
 def test_label_smoothing_moves_the_truth_towards_one_half_in_training_only(start: Start) -> None:

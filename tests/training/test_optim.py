@@ -12,7 +12,7 @@ from torch import nn
 from manylabel.models.backbones import build_backbone
 from manylabel.models.classifier import Classifier, build_classifier
 from manylabel.training.config import TrainConfig
-from manylabel.training.optim import build_optimiser, schedule_share, set_learning_rate
+from manylabel.training.optim import build_optimiser, schedule_share, set_backbone_learning, set_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,63 @@ def test_every_group_gets_the_share_of_its_own_rate(model: Classifier) -> None:
     for share in (0.5, 0.2):  # a share of the largest, not of the last
         set_learning_rate(optimiser, share)
         assert {round(group["lr"], 9) for group in optimiser.param_groups} == {0.01 * share, 0.005 * share}
+
+
+def test_one_cycle_has_the_shape_of_torchs() -> None:
+    num_steps, warmup = 200, 0.3
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    # Its rise ends one step before `pct_start` of its total, and it counts the last step as well.
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 1.0, num_steps + 1, pct_start=(warmup * num_steps + 1) / (num_steps + 1), cycle_momentum=False
+    )
+    for step in range(num_steps + 1):
+        assert schedule_share(step / num_steps, warmup, "one_cycle") == pytest.approx(cycle.get_last_lr()[0])
+        optimiser.step()
+        if step < num_steps:
+            cycle.step()
+
+
+def test_one_cycle_without_a_rise_starts_at_the_top() -> None:
+    assert schedule_share(0.0, 0.0, "one_cycle") == 1.0
+
+
+def test_layers_learn_slower_the_nearer_they_are_to_the_pixels() -> None:
+    model = build_classifier(build_backbone("test_vit", image_size_px=32), [0.5])
+    config = TrainConfig(lr=0.01, backbone_lr_ratio=0.5, weights="pretrained", layer_decay=0.5)
+    optimiser = build_optimiser(model, config)
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {name_of[id(p)]: group["initial_lr"] for group in optimiser.param_groups for p in group["params"]}
+    depth = len(model.backbone.blocks)  # type: ignore[arg-type]
+    assert sorted(rates) == sorted(name_of.values())
+    assert rates["head.weight"] == 0.01
+    assert rates["backbone.norm.weight"] == 0.005  # timm counts it to the last block; each one before it halves
+    for block in range(depth):
+        assert rates[f"backbone.blocks.{block}.attn.qkv.weight"] == pytest.approx(0.005 * 0.5 ** (depth - 1 - block))
+    assert rates["backbone.patch_embed.proj.weight"] == pytest.approx(0.005 * 0.5**depth)
+
+
+def test_no_decay_by_layer_is_one_rate_for_the_backbone(model: Classifier) -> None:
+    rates = {group["initial_lr"] for group in build_optimiser(model, TrainConfig(lr=0.01)).param_groups}
+    assert rates == {0.01, 0.003}
+
+
+def test_layers_keep_norms_and_biases_out_of_the_decay_of_weights(model: Classifier) -> None:
+    with_layers = build_optimiser(model, TrainConfig(layer_decay=0.9, weight_decay=0.05))
+    without = build_optimiser(model, TrainConfig(weight_decay=0.05))
+    assert set(names_in(with_layers, model, weight_decay=0.0)) == set(names_in(without, model, weight_decay=0.0))
+
+
+def test_a_held_backbone_keeps_its_weights_and_goes_on_later() -> None:
+    model = build_classifier(build_backbone("test_resnet"), [0.5, 0.5])
+    fixed = next(model.backbone.parameters())
+    fixed.requires_grad_(False)  # a weight that a backbone never trains, such as a fixed place embedding
+    optimiser = build_optimiser(model, TrainConfig(lr=0.1))
+    for is_learning in (False, True):
+        before = [parameter.detach().clone() for parameter in model.backbone.parameters()]
+        set_backbone_learning(optimiser, is_learning)
+        optimiser.zero_grad(set_to_none=True)
+        model(torch.ones(2, 3, 32, 32)).sum().backward()
+        optimiser.step()
+        moved = [not torch.equal(old, new) for old, new in zip(before, model.backbone.parameters(), strict=True)]
+        assert any(moved) == is_learning
+        assert not moved[0]

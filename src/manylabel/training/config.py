@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from manylabel.errors import ConfigError, build_message, join_names, join_problems, suggest_name
 
 FREEZE_CHOICES = ("none", "backbone")
+SCHEDULES = ("cosine", "one_cycle")
 PRECISION_CHOICES = ("auto", "fp32", "fp32_channels_last", "bf16", "bf16_channels_last")
 BAD_IMAGES_CHOICES = ("skip", "stop")
 SAMPLERS = ("shuffle",)
@@ -45,17 +46,29 @@ class TrainConfig:
     )
     image_size: int = _knob(224, "Height and width in pixels that the model sees.")
     batch_size: int = _knob(32, "Images in one step.")
+    accumulate: int = _knob(
+        1, "Batches that one step learns from: 4 batches of 8 images learn as one of 32 does, in the memory of 8."
+    )
     epochs: int = _knob(10, "Passes over the training images.")
     budget: str = _knob("", "Time for training, such as 20m or 1.5h, instead of --epochs: as many epochs as fit.")
     lr: float = _knob(1e-3, "The largest learning rate, reached after warm-up.")
     backbone_lr_ratio: float = _knob(0.3, "The learning rate of loaded backbone weights as a share of --lr.")
+    layer_decay: float = _knob(
+        1.0, "Each layer of the backbone learns this much slower than the one after it, such as 0.75. 1 is off."
+    )
     weight_decay: float = _knob(0.02, "AdamW's decay of weights; norms and biases are left out.")
+    schedule: str = _knob(
+        "cosine",
+        "How the learning rate moves: 'cosine' rises in a line and falls along a cosine, 'one_cycle' does both along "
+        "a cosine and ends lower.",
+    )
     warmup: float = _knob(0.1, "The share of all steps in which the learning rate rises.")
     clip_norm: float = _knob(1.0, "The largest norm of a gradient; larger ones are scaled down. 0 switches it off.")
     dropout: float = _knob(0.0, "The share of features that a training step leaves out before the head.")
     drop_path: float = _knob(0.0, "The rate of stochastic depth, for backbones that have it.")
     label_smoothing: float = _knob(0.0, "Moves the truth of every known cell this far towards one half.")
     freeze: str = _knob("none", "What is not trained: 'none' or 'backbone'.")
+    head_epochs: int = _knob(0, "Epochs at the start in which the head alone learns, before the backbone joins in.")
     head: str = _knob("linear", "What stands on the backbone's features.")
     loss: str = _knob("bce", "What training minimises.")
     sampler: str = _knob("shuffle", "Which images an epoch shows: 'shuffle' is each once, in random order.")
@@ -197,6 +210,7 @@ def _parse_value(text: str) -> Any:
 
 
 _LIMITS: Mapping[str, tuple[float, float]] = {
+    "accumulate": (1, 4096), "layer_decay": (0.01, 1), "head_epochs": (0, 100_000),
     "image_size": (8, 4096), "batch_size": (1, 65_536), "epochs": (1, 100_000), "lr": (1e-9, 1e30), "workers": (0, 512),
     "backbone_lr_ratio": (0, 100), "weight_decay": (0, 10), "warmup": (0, 0.9), "clip_norm": (0, 1e6),
     "dropout": (0, 0.95), "drop_path": (0, 0.95), "label_smoothing": (0, 0.5), "ema": (0, 0.99999),
@@ -205,6 +219,7 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "freeze": FREEZE_CHOICES,
+    "schedule": SCHEDULES,
     "precision": PRECISION_CHOICES,
     "bad_images": BAD_IMAGES_CHOICES,
     "sampler": SAMPLERS,

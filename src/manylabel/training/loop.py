@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from manylabel.training.ema import averaged_state
 from manylabel.training.events import OnEvent
 from manylabel.training.history import save_history
 from manylabel.training.loading import Batch, EpochSampler, ImageDataset
-from manylabel.training.optim import schedule_share, set_learning_rate
+from manylabel.training.optim import schedule_share, set_backbone_learning, set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -68,27 +69,31 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
         ConfigError: the norms of the backbone cannot learn from batches of one image.
         RunError: the loss is not finite, or too many images cannot be read.
     """
-    config, model, device = parts.config, parts.model, parts.accelerator.device
+    config, model = parts.config, parts.model
     num_images = parts.sampler.num_images
-    num_steps = config.epochs * math.ceil(num_images / config.batch_size)
+    num_steps = config.epochs * math.ceil(num_images / (config.batch_size * config.accumulate))
     while progress.epoch < config.epochs:
         started, already_seen = time.perf_counter(), progress.num_seen
         parts.sampler.start_epoch(progress.epoch, start=progress.images_done)
         model.train()
-        if config.freeze == "backbone":
-            model.backbone.eval()  # frozen also means that its norms keep their statistics
+        is_backbone_held = config.freeze == "backbone" or progress.epoch < config.head_epochs
+        set_backbone_learning(parts.optimiser, not is_backbone_held)
+        if is_backbone_held:
+            model.backbone.eval()  # held also means that its norms keep their statistics
         least_images = count_least_images(model, min(config.batch_size, num_images))
-        for batch in parts.train_loader:
-            note_bad_images(batch, parts.train_loader, progress, config)
-            share = schedule_share(progress.step / num_steps, config.warmup)
+        for batches in group_batches(parts.train_loader, config.accumulate):
+            for batch in batches:
+                note_bad_images(batch, parts.train_loader, progress, config)
+            share = schedule_share(progress.step / num_steps, config.warmup, config.schedule)
             set_learning_rate(parts.optimiser, share)
-            if len(batch) >= least_images:
-                value = train_step(parts, batch.to(device, parts.memory_format))
-                check_finite(value, "the loss or its gradient", progress, config, batch, parts.train_loader)
-                progress.loss_sum += value * len(batch)
-                progress.num_seen += len(batch)
+            usable = [batch for batch in batches if len(batch) >= least_images]
+            if usable:
+                value = train_step(parts, usable)
+                check_finite(value, "the loss or its gradient", progress, config, usable[0], parts.train_loader)
+                progress.loss_sum += value * sum(map(len, usable))
+                progress.num_seen += sum(map(len, usable))
             progress.step += 1
-            progress.images_done += len(batch) + len(batch.bad_rows)
+            progress.images_done += sum(len(batch) + len(batch.bad_rows) for batch in batches)
             mean_loss = progress.loss_sum / max(progress.num_seen, 1)
             rate = (progress.num_seen - already_seen) / (time.perf_counter() - started)
             on_event("step", {"epoch": progress.epoch, "step": progress.step, "num_steps": num_steps, "loss": mean_loss,
@@ -142,20 +147,33 @@ def count_least_images(model: Classifier, batch_size: int) -> int:
     return least_images
 
 
-def train_step(parts: LoopParts, batch: Batch) -> float:
-    """Take one step on a batch and return its loss; one that is not finite, or has such a gradient, changes no weight.
+def group_batches(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Return the batches of an epoch in groups, one for each step; the last group may be smaller."""
+    batches = iter(loader)
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def train_step(parts: LoopParts, batches: Sequence[Batch]) -> float:
+    """Take one step on batches as if they were one, and return their loss; what is not finite changes no weight.
+
+    Each batch counts by its known cells: a loss that is a mean over them comes out as that of one large batch.
 
     Returns: the loss, or what is not finite: it or the norm of its gradient.
     """
-    config = parts.config
-    truth_BL = batch.truth_BL * (1 - config.label_smoothing) + config.label_smoothing / 2
-    with parts.accelerator.autocast():
-        loss = parts.loss(parts.model(batch.images_BCHW), truth_BL, batch.known_BL)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        return value
+    config, value = parts.config, 0.0
+    num_known = max(sum(int(batch.known_BL.sum()) for batch in batches), 1)
     parts.optimiser.zero_grad(set_to_none=True)
-    parts.accelerator.backward(loss)
+    for batch in batches:
+        share = int(batch.known_BL.sum()) / num_known
+        on_device = batch.to(parts.accelerator.device, parts.memory_format)
+        truth_BL = on_device.truth_BL * (1 - config.label_smoothing) + config.label_smoothing / 2
+        with parts.accelerator.autocast():
+            loss = share * parts.loss(parts.model(on_device.images_BCHW), truth_BL, on_device.known_BL)
+        value += float(loss.detach())
+        if not math.isfinite(value):
+            return value
+        parts.accelerator.backward(loss)
     largest_norm = config.clip_norm if config.clip_norm > 0 else math.inf
     norm = float(nn.utils.clip_grad_norm_(parts.model.parameters(), largest_norm))
     if not math.isfinite(norm):
