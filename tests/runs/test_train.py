@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.runs.conftest import LABELS, SETTINGS, TRAIN, VAL, Events, Start, build_table, ignore, write_table
 from torch import Tensor
 
@@ -438,14 +439,48 @@ def test_no_image_with_a_label_stops_before_anything_is_written(start: Start, tm
 
 
 def test_a_frozen_backbone_keeps_its_weights_and_the_statistics_of_its_norms(start: Start, tmp_path: Path) -> None:
-    start("frozen", freeze="backbone")
-    start("longer", freeze="backbone", epochs=3)
-    short, long = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("frozen", "longer"))
-    backbone = [key for key in short if key.startswith("model.backbone.")]
+    settings = {"frozen": {}, "longer": {"epochs": 3}, "still": {"lr": 1e-9}}
+    for name, changes in settings.items():
+        start(name, freeze="backbone", **changes)
+    first, longer, still = (load_file(tmp_path / name / "bundle/model.safetensors") for name in settings)
+    backbone = [key for key in first if key.startswith("backbone.")]
     assert any(key.endswith("running_mean") for key in backbone)
-    assert [key for key in backbone if not torch.equal(short[key], long[key])] == []
-    assert all((short[key] == 0).all() for key in backbone if key.endswith("running_mean"))  # as they begin
-    assert not torch.equal(short["model.head.weight"], long["model.head.weight"])
+    assert all(torch.equal(first[key], longer[key]) and torch.equal(first[key], still[key]) for key in backbone)
+    assert not torch.equal(first["head.weight"], longer["head.weight"])
+    assert not torch.equal(first["head.weight"], still["head.weight"])
+
+
+def test_the_answers_of_a_frozen_backbone_are_computed_once(start: Start) -> None:
+    stages: list[tuple[str, int]] = []
+
+    def note(event: str, facts: Mapping[str, Any]) -> None:
+        if event == "stage" and facts["name"].startswith("Features"):
+            stages.append((facts["name"], facts["total"]))
+
+    first = start("first", freeze="backbone", on_event=note)
+    assert stages == [("Features of train", 14), ("Features of val", 8)]
+    second = start("second", freeze="backbone", on_event=note)
+    assert len(stages) == 2
+    names = ("train_loss", "val_loss")
+    figures = [[[row[name] for name in names] for row in run.history] for run in (first, second)]
+    assert figures[0] == figures[1]
+
+
+def test_a_frozen_backbone_scores_in_the_model_what_it_scored_as_features(start: Start) -> None:
+    run = start(freeze="backbone", epochs=4, monitor="average_precision_macro")
+    best = max(row["val_average_precision_macro"] for row in run.history)
+    assert run.reports["val"].metrics["average_precision_macro"].value == pytest.approx(best, abs=1e-6)
+
+
+def test_a_frozen_run_does_not_go_on_with_another_backbone(start: Start, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), weights)
+        if seed == 0:
+            start(freeze="backbone", weights=str(weights))
+    with pytest.raises(RunError, match="the run was started with another features of the backbone"):
+        start(freeze="backbone", weights=str(weights), resume=True)
 
 
 def test_batches_that_are_accumulated_learn_as_one_large_batch_does(start: Start) -> None:

@@ -28,7 +28,7 @@ def _with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def choose(wanted: str, model: nn.Module, batch_size: int = 2, **options: bool) -> precision.PrecisionChoice:
-    return choose_precision(wanted, model, find_loss("bce"), 16, batch_size, 2, CPU, **options)
+    return choose_precision(wanted, model, find_loss("bce"), (3, 16, 16), batch_size, 2, CPU, **options)
 
 
 def test_measuring_leaves_model_gradients_and_random_state_alone() -> None:

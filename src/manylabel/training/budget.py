@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from manylabel.training.features import FeatureDataset
 from manylabel.training.loading import ImageDataset
 
 _PROBED_IMAGES = 48
@@ -15,7 +16,11 @@ _VALIDATION_SPEED_UP = 3.0
 
 
 def plan_epochs(
-    budget_seconds: float, train_set: ImageDataset, num_val: int, step_images_per_second: float, workers: int
+    budget_seconds: float,
+    train_set: ImageDataset | FeatureDataset,
+    num_val: int,
+    step_images_per_second: float,
+    workers: int,
 ) -> int:
     """Return how many epochs fit, at least one: the slower of decoding and computing sets the pace.
 

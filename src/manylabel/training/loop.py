@@ -29,6 +29,7 @@ from manylabel.training.checkpoints import Progress, save_checkpoint, save_weigh
 from manylabel.training.config import TrainConfig
 from manylabel.training.ema import averaged_state
 from manylabel.training.events import OnEvent
+from manylabel.training.features import FeatureDataset, FeatureLoader
 from manylabel.training.history import save_history
 from manylabel.training.loading import Batch, EpochSampler, ImageDataset
 from manylabel.training.optim import schedule_share, set_backbone_learning, set_learning_rate
@@ -45,8 +46,8 @@ class LoopParts:
     optimiser: torch.optim.Optimizer
     loss: Loss
     sampler: EpochSampler
-    train_loader: DataLoader[Any]
-    val_loader: DataLoader[Any]
+    train_loader: DataLoader[Any] | FeatureLoader
+    val_loader: DataLoader[Any] | FeatureLoader
     folder: Path
     identity: Mapping[str, str] = field(default_factory=dict)
     memory_format: torch.memory_format = torch.channels_last
@@ -212,7 +213,7 @@ def validate(parts: LoopParts, progress: Progress, on_event: OnEvent) -> dict[st
             build_message("validation", "none of its images can be used", do="Check them with 'manylabel inspect'")
         )
     probs_NL: npt.NDArray[np.float32] = np.concatenate(probs)
-    space = parts.val_loader.dataset.annotations.label_space  # type: ignore[attr-defined]
+    space = parts.val_loader.dataset.annotations.label_space  # type: ignore[union-attr]
     decisions_NL = DecisionPolicy(space, (HALF,) * len(space)).decide(probs_NL)
     metrics = summarise(probs_NL, decisions_NL, np.concatenate(truths), np.concatenate(knowns))
     loss = sum(value * count for value, count in losses) / sum(count for _, count in losses)
@@ -226,7 +227,9 @@ def is_better(value: float, best: float, monitor: str) -> bool:
     return value < best if monitor == "loss" or monitor in LOWER_IS_BETTER else value > best
 
 
-def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, config: TrainConfig) -> None:
+def note_bad_images(
+    batch: Batch, loader: DataLoader[Any] | FeatureLoader, progress: Progress, config: TrainConfig
+) -> None:
     """Count the images of a batch that cannot be read by name, and stop when they are too many.
 
     Raises:
@@ -235,7 +238,7 @@ def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, c
     if not batch.bad_rows:
         return
     dataset = loader.dataset
-    assert isinstance(dataset, ImageDataset)
+    assert isinstance(dataset, ImageDataset | FeatureDataset)
     images = dict.fromkeys(dataset.annotations.images)
     records = dataset.annotations.records
     progress.bad_images |= {records[row].id: reason for row, reason in batch.bad_rows}
@@ -255,7 +258,12 @@ def note_bad_images(batch: Batch, loader: DataLoader[Any], progress: Progress, c
 
 
 def check_finite(
-    value: float, name: str, progress: Progress, config: TrainConfig, batch: Batch, loader: DataLoader[Any]
+    value: float,
+    name: str,
+    progress: Progress,
+    config: TrainConfig,
+    batch: Batch,
+    loader: DataLoader[Any] | FeatureLoader,
 ) -> None:
     """Stop a run whose numbers are not finite before it spoils the last good checkpoint.
 
@@ -265,7 +273,7 @@ def check_finite(
     if math.isfinite(value):
         return
     dataset = loader.dataset
-    assert isinstance(dataset, ImageDataset)
+    assert isinstance(dataset, ImageDataset | FeatureDataset)
     first = [dataset.annotations.images[row] for row in batch.rows_B.tolist()[:3]]
     raise RunError(
         build_message(

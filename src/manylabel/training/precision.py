@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,7 +80,7 @@ def choose_precision(
     wanted: str,
     model: nn.Module,
     loss: Loss,
-    image_size_px: int,
+    input_shape: Sequence[int],
     batch_size: int,
     num_labels: int,
     device: torch.device,
@@ -89,15 +89,21 @@ def choose_precision(
 ) -> PrecisionChoice:
     """Return `wanted`, or for `auto` the fastest of `STEP_FORMATS`, each having to beat the more cautious ones clearly.
 
-    The model that is passed in is left as it is: a copy takes the few steps that are timed.
+    The model that is passed in is left as it is: a copy takes the few steps that are timed. What is no image has no
+    memory order and little to compute: `auto` is `fp32` there.
+
+    Args:
+        input_shape: of what the model takes of one image: (3, H, W), or (D,) for features.
     """
+    if wanted == "auto" and len(input_shape) != 3:
+        wanted = "fp32"
     candidates = [wanted]
     if wanted == "auto":
         candidates = [name for name, kind in STEP_FORMATS.items() if not kind.is_bf16 or _has_bf16(device)]
     elif not must_measure:
         return PrecisionChoice(wanted, {})
     with torch.random.fork_rng():
-        rates = _measure(candidates, model, loss, image_size_px, batch_size, num_labels, device)
+        rates = _measure(candidates, model, loss, input_shape, batch_size, num_labels, device)
     return PrecisionChoice(_choose_fastest(rates), rates)
 
 
@@ -113,7 +119,13 @@ def _choose_fastest(rates: Mapping[str, float]) -> str:
 
 
 def _measure(
-    names: list[str], model: nn.Module, loss: Loss, size: int, batch_size: int, num_labels: int, device: torch.device
+    names: list[str],
+    model: nn.Module,
+    loss: Loss,
+    input_shape: Sequence[int],
+    batch_size: int,
+    num_labels: int,
+    device: torch.device,
 ) -> dict[str, float]:
     """Return images per second of training steps, the best of a few rounds in which every format has its turn.
 
@@ -121,7 +133,7 @@ def _measure(
     """
     batch_size = max(batch_size, 2)  # norms over the batch refuse a single image
     probe = copy.deepcopy(model).train()
-    images = torch.zeros(batch_size, 3, size, size, device=device)
+    images = torch.zeros(batch_size, *input_shape, device=device)
     truth = torch.zeros(batch_size, num_labels, device=device)
     started = time.perf_counter()
     first = {name: _time_step(STEP_FORMATS[name], probe, loss, images, truth) for name in names}

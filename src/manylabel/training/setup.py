@@ -14,11 +14,14 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import nn
+from torch.utils.data import DataLoader
 
 from manylabel.augment.presets import build_augmentation, parse_augment
 from manylabel.data.annotations import Annotations
 from manylabel.data.image_cache import ImageCache
 from manylabel.data.preprocess import Preprocess
+from manylabel.data.scan import find_cache_folder
 from manylabel.errors import ConfigError, build_message
 from manylabel.labels.statistics import prevalence
 from manylabel.losses import Loss, find_loss
@@ -28,6 +31,7 @@ from manylabel.training.budget import plan_epochs
 from manylabel.training.config import TrainConfig, parse_budget_seconds
 from manylabel.training.ema import build_average
 from manylabel.training.events import OnEvent
+from manylabel.training.features import FeatureDataset, FeatureLoader, extract_features, identify_backbone
 from manylabel.training.loading import EpochSampler, ImageDataset, build_loader
 from manylabel.training.loop import LoopParts
 from manylabel.training.optim import build_optimiser
@@ -35,6 +39,10 @@ from manylabel.training.precision import PrecisionChoice, choose_precision
 
 _FREE_ON_RESUME = ("resume", "workers", "patience", "image_cache", "bad_images", "max_bad_images", "goal", "calibrate")
 """Settings that may differ when a run goes on: they change nothing that was computed so far."""
+
+
+_EXTRACTION_BATCH = 32
+"""Of the same size whatever a run's own batches are: other sizes round otherwise."""
 
 
 @dataclass(frozen=True)
@@ -110,18 +118,13 @@ def build_setup(
     if AcceleratorState().num_processes > 1:
         problem = f"{AcceleratorState().num_processes} processes were started, and a run uses one"
         raise ConfigError(build_message("train", problem, do="Start it without torchrun or accelerate launch"))
-    model = network.classifier.to(device)
-    if config.freeze == "backbone":
-        model.backbone.requires_grad_(False)
-    augmentation = build_augmentation(parse_augment(config.augment), network.preprocess)
-    cache = ImageCache(config.image_cache) if config.image_cache else None
-    train_set = ImageDataset(train, network.preprocess, augmentation, cache)
-    config, precision = _resolve(config, model, chosen_loss, device, train_set, len(val), tell, resolved)
+    sources = _build_sources(config, network, train, val, device, tell)
+    model = sources.model.to(device)
+    config, precision = _resolve(config, sources, chosen_loss, device, tell, resolved)
     memory_format = precision.step_format.memory_format
-    model = model.to(memory_format=memory_format)
     accelerator = _reset_accelerator(precision.step_format.mixed_precision)
+    model = model.to(memory_format=memory_format)
     sampler = EpochSampler(len(train), config.seed)
-    loading = {"workers": config.workers, "pin_memory": device.type == "cuda"}
     parts = LoopParts(
         config=config,
         accelerator=accelerator,
@@ -130,13 +133,68 @@ def build_setup(
         optimiser=build_optimiser(model, config),
         loss=chosen_loss,
         sampler=sampler,
-        train_loader=build_loader(train_set, config.batch_size, sampler=sampler, **loading),
-        val_loader=build_loader(ImageDataset(val, network.preprocess, cache=cache), config.batch_size, **loading),
+        train_loader=_build_loader(sources.train, config, device, sampler),
+        val_loader=_build_loader(sources.val, config, device),
         folder=checkpoints,
-        identity=_identify(config, train, val),
+        identity={**_identify(config, train, val), **sources.identity},
         memory_format=memory_format,
     )
     return Setup(parts, precision)
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What is trained, and what it is shown: images, or the features of a frozen backbone."""
+
+    model: Classifier
+    train: ImageDataset | FeatureDataset
+    val: ImageDataset | FeatureDataset
+    input_shape: tuple[int, ...]
+    identity: Mapping[str, str]
+
+
+def _build_sources(
+    config: TrainConfig, network: Network, train: Annotations, val: Annotations, device: torch.device, tell: OnEvent
+) -> _Sources:
+    """Prepare the images; with a frozen backbone its answers are computed once and only the head is trained on them."""
+    preprocess, classifier = network.preprocess, network.classifier
+    if config.freeze == "backbone":
+        backbone = classifier.backbone.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+
+        def extract(table: Annotations, part: str) -> FeatureDataset:
+            return extract_features(
+                backbone, table, preprocess, find_cache_folder(),
+                name=part, batch_size=_EXTRACTION_BATCH, workers=config.workers, device=device, tell=tell,
+            )  # fmt: skip
+
+        train_set, val_set = extract(train, "train"), extract(val, "val")
+        message = "The backbone is frozen: the head learns from its features of unchanged images, without --augment."
+        tell("note", {"message": message})
+        # The head is the classifier's own: what it learns here the whole model knows.
+        model = Classifier(nn.Identity(), classifier.head, config.dropout)
+        identity = {"features of the backbone": identify_backbone(backbone, preprocess)}
+        return _Sources(model, train_set, val_set, (network.backbone.num_features,), identity)
+    augmentation = build_augmentation(parse_augment(config.augment), preprocess)
+    images = ImageCache(config.image_cache) if config.image_cache else None
+    return _Sources(
+        classifier,
+        ImageDataset(train, preprocess, augmentation, images),
+        ImageDataset(val, preprocess, cache=images),
+        (3, preprocess.height_px, preprocess.width_px),
+        {},
+    )
+
+
+def _build_loader(
+    dataset: ImageDataset | FeatureDataset,
+    config: TrainConfig,
+    device: torch.device,
+    sampler: EpochSampler | None = None,
+) -> DataLoader[Any] | FeatureLoader:
+    if isinstance(dataset, FeatureDataset):
+        return FeatureLoader(dataset, config.batch_size, sampler)
+    is_cuda = device.type == "cuda"
+    return build_loader(dataset, config.batch_size, sampler=sampler, workers=config.workers, pin_memory=is_cuda)
 
 
 def _reset_accelerator(mixed_precision: str) -> Accelerator:
@@ -147,11 +205,9 @@ def _reset_accelerator(mixed_precision: str) -> Accelerator:
 
 def _resolve(
     config: TrainConfig,
-    model: Classifier,
+    sources: _Sources,
     loss: Loss,
     device: torch.device,
-    train_set: ImageDataset,
-    num_val: int,
     tell: OnEvent,
     resolved: Mapping[str, Any] | None,
 ) -> tuple[TrainConfig, PrecisionChoice]:
@@ -159,15 +215,14 @@ def _resolve(
     if resolved is not None:
         epochs = int(resolved["epochs"]) if config.budget else config.epochs
         return replace(config, epochs=epochs), PrecisionChoice(str(resolved["precision"]), {})
-    num_labels = len(train_set.annotations.label_space)
-    size = (config.image_size, config.batch_size)
-    precision = choose_precision(
-        config.precision, model, loss, *size, num_labels, device, must_measure=bool(config.budget)
-    )
+    num_labels = len(sources.train.annotations.label_space)
+    size = (sources.input_shape, config.batch_size, num_labels)
+    must_measure = bool(config.budget)
+    precision = choose_precision(config.precision, sources.model, loss, *size, device, must_measure=must_measure)
     tell("note", {"message": precision.describe()})
     if config.budget:
         rate = precision.images_per_second[precision.precision]
-        epochs = plan_epochs(parse_budget_seconds(config.budget), train_set, num_val, rate, config.workers)
+        epochs = plan_epochs(parse_budget_seconds(config.budget), sources.train, len(sources.val), rate, config.workers)
         tell("note", {"message": f"Budget {config.budget}: {epochs} epochs fit."})
         config = replace(config, epochs=epochs)
     return config, precision
