@@ -12,7 +12,7 @@ import torch
 import manylabel as ml
 from manylabel.augment.presets import build_augmentation, parse_augment
 from manylabel.labels.statistics import prevalence
-from manylabel.losses import LOSSES
+from manylabel.losses.binary_cross_entropy import binary_cross_entropy
 from manylabel.metrics.summary import summarise
 from manylabel.models.scoring import logits_to_probs
 from manylabel.training.loading import EpochSampler
@@ -36,7 +36,7 @@ def main(folder: Path, num_images: int = 600, num_epochs: int = 2) -> dict[str, 
         sampler.start_epoch(epoch)
         model.train()
         for batch in train_loader:
-            loss = LOSSES["bce"](model(batch.images_BCHW), batch.truth_BL, batch.known_BL)
+            loss = binary_cross_entropy(model(batch.images_BCHW), batch.truth_BL, batch.known_BL)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -10,8 +10,6 @@ import torch
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from manylabel.errors import ConfigError
-from manylabel.losses import LOSSES, find_loss
 from manylabel.losses.binary_cross_entropy import binary_cross_entropy
 
 
@@ -107,20 +105,3 @@ def test_a_truth_between_absent_and_present_is_allowed() -> None:
     value, gradient = loss_and_gradient(torch.zeros(1, 1), torch.full((1, 1), 0.5), torch.ones(1, 1).bool())
     assert value == pytest.approx(math.log(2))
     assert gradient.item() == 0
-
-
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_every_loss_of_the_table_is_one_finite_number_that_masks(name: str) -> None:
-    logits, truth, known = draw(4, 3)
-    known[0] = False
-    loss = find_loss(name)
-    value = loss(logits, truth, known)
-    logits[0], truth[0] = 1e4, math.nan
-    assert value.shape == ()
-    assert math.isfinite(float(value))
-    assert float(loss(logits, truth, known)) == float(value)
-
-
-def test_an_unknown_loss_suggests_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"^loss: unknown loss 'bcee' \(did you mean 'bce'\?\), expected bce\.$"):
-        find_loss("bcee")

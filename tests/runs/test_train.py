@@ -34,7 +34,7 @@ from manylabel.runs.train import Run
 from manylabel.training.config import TrainConfig
 from manylabel.training.history import load_history
 
-RATES = {"images_per_second", "train_seconds", "seconds"}
+RATES = {"images_per_second", "waiting_seconds", "train_seconds", "seconds"}
 EVERYTHING: Mapping[str, Any] = {"ema": 0.7, "dropout": 0.3, "drop_path": 0.2, "augment": "medium", "epochs": 3}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from manylabel.augment.presets import PRESETS, build_augmentation
 from manylabel.data.annotations import Annotations
 from manylabel.data.image_cache import ImageCache
 from manylabel.data.preprocess import Preprocess
-from manylabel.training.loading import Batch, EpochSampler, Example, ImageDataset, build_batch, build_loader
+from manylabel.training.loading import Batch, EpochSampler, Example, ImageDataset, Waiting, build_batch, build_loader
 
 MakeTable = Callable[[int], Annotations]
 
@@ -219,3 +219,19 @@ def test_a_worker_leaves_signals_to_the_training_process(make_table: MakeTable, 
         for number, handler in before.items():
             signal.signal(number, handler)
     assert batch.bad_rows[0][1] == f"{signal.SIG_IGN!r} {signal.SIG_DFL!r}"
+
+
+def test_the_time_of_waiting_is_that_of_the_loader_and_not_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("manylabel.training.loading.time.perf_counter", lambda: now[0])
+
+    def load() -> Iterator[str]:
+        for batch in "ab":
+            now[0] += 3
+            yield batch
+        now[0] += 100  # the end of the epoch, after the last batch
+
+    waiting = Waiting(load())  # type: ignore[arg-type]
+    for _ in waiting:
+        now[0] += 10
+    assert waiting.seconds == 6

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
+
+from manylabel.losses.cells import fill_unknown, mean_over_known
 
 
 def binary_cross_entropy(logits_BL: Tensor, truth_BL: Tensor, known_BL: Tensor) -> Tensor:
@@ -21,11 +22,11 @@ def binary_cross_entropy(logits_BL: Tensor, truth_BL: Tensor, known_BL: Tensor) 
         known_BL: true where the truth is known.
 
     Example:
+        >>> import torch
         >>> logits = torch.zeros(1, 2)
         >>> float(binary_cross_entropy(logits, torch.tensor([[1.0, 0.0]]), torch.tensor([[True, True]])))
         0.693147...
     """
-    # Unknown cells are replaced before anything is computed: 0 times infinity would be NaN, in the gradient too.
-    logits, truth = torch.where(known_BL, logits_BL.float(), 0.0), torch.where(known_BL, truth_BL.float(), 0.0)
+    logits, truth = fill_unknown(logits_BL, truth_BL, known_BL)
     cells_BL = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return torch.where(known_BL, cells_BL, 0.0).sum() / known_BL.sum().clamp(min=1)
+    return mean_over_known(cells_BL, known_BL)

@@ -30,7 +30,7 @@ from manylabel.evaluation.evaluate import Report
 from manylabel.files import write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
 from manylabel.labels.predictions import Predictions
-from manylabel.losses import LOSSES, Loss
+from manylabel.losses import Loss, parse_loss
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.backbones import WeightsReport
 from manylabel.models.heads import HEADS
@@ -134,17 +134,18 @@ def _check_names(config: TrainConfig) -> None:
     Raises:
         ConfigError: names that do not exist, each with the nearest that does.
     """
-    tables = {"head": HEADS, "loss": LOSSES, "monitor": ("loss", *SUMMARY_NAMES), "goal": GOALS}
+    tables = {"head": HEADS, "monitor": ("loss", *SUMMARY_NAMES), "goal": GOALS}
     problems = []
     for field, known in tables.items():
         name = getattr(config, field)
         if name not in known:
             problem = f"unknown {field} {name!r}{suggest_name(name, known)}"
             problems.append(build_message(field, problem, expected=join_names(list(known), 30)))
-    try:
-        parse_augment(config.augment)
-    except ConfigError as error:
-        problems.append(str(error))
+    for parse, text in ((parse_augment, config.augment), (parse_loss, config.loss)):
+        try:
+            parse(text)
+        except ConfigError as error:
+            problems.append(str(error))
     if problems:
         raise ConfigError(join_problems(problems))
 

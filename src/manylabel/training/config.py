@@ -70,7 +70,7 @@ class TrainConfig:
     freeze: str = _knob("none", "What is not trained: 'none' or 'backbone'.")
     head_epochs: int = _knob(0, "Epochs at the start in which the head alone learns, before the backbone joins in.")
     head: str = _knob("linear", "What stands on the backbone's features.")
-    loss: str = _knob("bce", "What training minimises.")
+    loss: str = _knob("bce", "What training minimises: a loss, and settings after a comma (asl,gamma_negative=3).")
     sampler: str = _knob("shuffle", "Which images an epoch shows: 'shuffle' is each once, in random order.")
     augment: str = _knob(
         "light", "Random changes of training images: a preset, and settings after a comma (none,vertical_flip=0.5)."

@@ -7,7 +7,8 @@ on which images stand around it or cannot be read.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,10 @@ from manylabel.data.annotations import Annotations
 from manylabel.data.image_cache import ImageCache
 from manylabel.data.images import ImageError, load_image
 from manylabel.data.preprocess import Preprocess
+
+_NOTABLE_SHARE = 0.2
+_NOTABLE_SECONDS = 2.0
+"""Processes that decode take a moment to start: less than this is not told."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,38 @@ def build_loader(
         persistent_workers=is_parallel,
         prefetch_factor=4 if is_parallel else None,
         worker_init_fn=_start_worker if is_parallel else None,
+    )
+
+
+class Waiting:
+    """The batches of a loader, with the seconds that were spent waiting for them."""
+
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        self.loader = loader
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        started = time.perf_counter()
+        for batch in self.loader:
+            self.seconds += time.perf_counter() - started
+            yield batch
+            started = time.perf_counter()
+
+
+def describe_waiting(seconds: float, epoch_seconds: float, workers: int) -> str:
+    """Return what a person can do about an epoch that waited long for its images; "" where it did not.
+
+    Example:
+        >>> describe_waiting(5.0, 10.0, workers=2)
+        'Training waited for images 50 % of the time: raise --workers (2), or keep them with --image-cache FOLDER.'
+        >>> describe_waiting(1.0, 10.0, workers=2)
+        ''
+    """
+    if seconds < _NOTABLE_SECONDS or seconds < _NOTABLE_SHARE * epoch_seconds:
+        return ""
+    return (
+        f"Training waited for images {seconds / epoch_seconds:.0%} of the time".replace("%", " %")
+        + f": raise --workers ({workers}), or keep them with --image-cache FOLDER."
     )
 
 

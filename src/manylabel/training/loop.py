@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, RunError, build_message, join_problems
-from manylabel.losses import Loss
+from manylabel.losses import Loss, loss_at
+from manylabel.losses.label_smoothing import smooth_labels
 from manylabel.metrics.summary import LOWER_IS_BETTER, summarise
 from manylabel.models.classifier import Classifier
 from manylabel.models.scoring import logits_to_probs
@@ -31,7 +32,7 @@ from manylabel.training.ema import averaged_state
 from manylabel.training.events import OnEvent
 from manylabel.training.features import FeatureDataset, FeatureLoader
 from manylabel.training.history import save_history
-from manylabel.training.loading import Batch, EpochSampler, ImageDataset
+from manylabel.training.loading import Batch, EpochSampler, ImageDataset, Waiting, describe_waiting
 from manylabel.training.optim import schedule_share, set_backbone_learning, set_learning_rate
 
 
@@ -82,14 +83,15 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
         if is_backbone_held:
             model.backbone.eval()  # held also means that its norms keep their statistics
         least_images = count_least_images(model, min(config.batch_size, num_images))
-        for batches in group_batches(parts.train_loader, config.accumulate):
+        waiting = Waiting(parts.train_loader)
+        for batches in group_batches(waiting, config.accumulate):
             for batch in batches:
                 note_bad_images(batch, parts.train_loader, progress, config)
             share = schedule_share(progress.step / num_steps, config.warmup, config.schedule)
             set_learning_rate(parts.optimiser, share)
             usable = [batch for batch in batches if len(batch) >= least_images]
             if usable:
-                value = train_step(parts, usable)
+                value = train_step(parts, usable, loss_at(parts.loss, progress.step / num_steps))
                 check_finite(value, "the loss or its gradient", progress, config, usable[0], parts.train_loader)
                 progress.loss_sum += value * sum(map(len, usable))
                 progress.num_seen += sum(map(len, usable))
@@ -103,6 +105,8 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
                 parts.save(progress)
                 return "stopped"
         train_seconds = time.perf_counter() - started
+        if not progress.history:
+            on_event("note", {"message": describe_waiting(waiting.seconds, train_seconds, config.workers)})
         metrics = validate(parts, progress, on_event)
         value = metrics[f"val_{config.monitor}"]
         is_best = is_better(value, progress.best_value, config.monitor)
@@ -112,7 +116,8 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
             save_weights(parts.folder / "best.safetensors", weights, {"epoch": str(progress.epoch)})
         row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share, "train_loss": mean_loss,
                **metrics, "monitor": config.monitor, "is_best": is_best, "images_per_second": rate,
-               "train_seconds": train_seconds, "seconds": time.perf_counter() - started}  # fmt: skip
+               "waiting_seconds": waiting.seconds, "train_seconds": train_seconds,
+               "seconds": time.perf_counter() - started}  # fmt: skip
         progress.history.append(row)
         is_early = 0 < config.patience <= progress.epoch - progress.best_epoch
         progress.epoch, progress.images_done, progress.loss_sum, progress.num_seen = progress.epoch + 1, 0, 0.0, 0
@@ -155,7 +160,7 @@ def group_batches(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def train_step(parts: LoopParts, batches: Sequence[Batch]) -> float:
+def train_step(parts: LoopParts, batches: Sequence[Batch], loss_now: Loss) -> float:
     """Take one step on batches as if they were one, and return their loss; what is not finite changes no weight.
 
     Each batch counts by its known cells: a loss that is a mean over them comes out as that of one large batch.
@@ -168,9 +173,9 @@ def train_step(parts: LoopParts, batches: Sequence[Batch]) -> float:
     for batch in batches:
         share = int(batch.known_BL.sum()) / num_known
         on_device = batch.to(parts.accelerator.device, parts.memory_format)
-        truth_BL = on_device.truth_BL * (1 - config.label_smoothing) + config.label_smoothing / 2
+        truth_BL = smooth_labels(on_device.truth_BL, config.label_smoothing)
         with parts.accelerator.autocast():
-            loss = share * parts.loss(parts.model(on_device.images_BCHW), truth_BL, on_device.known_BL)
+            loss = share * loss_now(parts.model(on_device.images_BCHW), truth_BL, on_device.known_BL)
         value += float(loss.detach())
         if not math.isfinite(value):
             return value

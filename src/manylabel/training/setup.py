@@ -24,7 +24,8 @@ from manylabel.data.preprocess import Preprocess
 from manylabel.data.scan import find_cache_folder
 from manylabel.errors import ConfigError, build_message
 from manylabel.labels.statistics import prevalence
-from manylabel.losses import Loss, find_loss
+from manylabel.losses import Loss, build_loss, describe_loss
+from manylabel.losses.counts import LabelCounts
 from manylabel.models.backbones import Backbone, build_backbone
 from manylabel.models.classifier import Classifier, build_classifier
 from manylabel.training.budget import plan_epochs
@@ -113,7 +114,7 @@ def build_setup(
         loss: a function in place of the one that `config` names.
         resolved: the `precision` and `epochs` of the run that goes on; measuring again could choose otherwise.
     """
-    chosen_loss = loss if loss is not None else find_loss(config.loss)
+    chosen_loss = loss if loss is not None else _build_loss(config.loss, train, tell)
     device = _reset_accelerator("no").device
     if AcceleratorState().num_processes > 1:
         problem = f"{AcceleratorState().num_processes} processes were started, and a run uses one"
@@ -140,6 +141,16 @@ def build_setup(
         memory_format=memory_format,
     )
     return Setup(parts, precision)
+
+
+def _build_loss(text: str, train: Annotations, tell: OnEvent) -> Loss:
+    """Build the loss for the labels of the training table, and say with which settings."""
+    targets = train.targets
+    counts = LabelCounts(targets.num_present_L.astype(np.float64), targets.num_known_L.astype(np.float64))
+    loss = build_loss(text, counts)
+    if text != "bce":
+        tell("note", {"message": describe_loss(text, loss)})
+    return loss
 
 
 @dataclass(frozen=True)
