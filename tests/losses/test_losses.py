@@ -214,7 +214,7 @@ def test_what_is_suggested_from_the_data_is_said() -> None:
         "Loss: asl (gamma_negative 2, gamma_positive 0, clip 0.05)."
     )
     assert describe_loss("bce", build_loss("bce", COUNTS)) == "Loss: bce."
-    # Ratios 1, 90.5 / 10.5 and 99.5 / 1.5 (capped at 20); over the table they and the absent cells' 1 sum to 395.2 of 300.
+    # Ratios 1, 90.5 / 10.5 and 99.5 / 1.5 (capped at 20): with a 1 for each absent cell the sum is 395.2 of 300 cells.
     text = describe_loss("weighted_bce", build_loss("weighted_bce", COUNTS))
     assert text == "Loss: weighted_bce (weights of present cells 0.76 to 15, of absent cells 0.76 to 0.76)."
 
