@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from manylabel.augment.mixing import MIXES, MixSettings, find_mix_keys
 from manylabel.augment.presets import PRESETS, AugmentSettings
 from manylabel.data.cures import CURES, DECIDED_BY_READING
 from manylabel.data.findings import FINDING_KINDS
@@ -20,7 +21,6 @@ from manylabel.models.heads import HEADS
 from manylabel.training.config import (
     CALIBRATIONS,
     FREEZE_CHOICES,
-    MIXES,
     PRECISION_CHOICES,
     SAMPLERS,
     SCHEDULES,
@@ -32,7 +32,6 @@ REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 CHOICES = {
     "calibrate": CALIBRATIONS,
     "freeze": FREEZE_CHOICES,
-    "mix": MIXES,
     "precision": PRECISION_CHOICES,
     "sampler": SAMPLERS,
     "schedule": SCHEDULES,
@@ -158,6 +157,7 @@ def test_a_command_or_flag_that_is_missing_or_gone_is_found() -> None:
         pytest.param("Losses", LOSSES, id="losses"),
         pytest.param("Heads", HEADS, id="heads"),
         pytest.param("Goals", GOALS, id="goals"),
+        pytest.param("Mixes", MIXES, id="mixes"),
         pytest.param("Presets of augment", [field.name for field in fields(AugmentSettings)], id="augment settings"),
     ],
 )
@@ -165,13 +165,16 @@ def test_every_name_of_a_table_has_a_row_and_no_row_is_left_over(heading: str, n
     assert list(read_rows(read_section(read_page("losses_heads_goals.md"), heading))) == list(names)
 
 
-def read_presets(section: str) -> dict[str, dict[str, float]]:
+def read_presets(section: str) -> dict[str, dict[str, Any]]:
     """Return the presets of the page: a column each, a row per setting."""
     header = next(line for line in section.splitlines() if line.startswith("| setting |"))
     names = re.findall(r"`(\w+)`", header)
     rows = read_rows(section)
     return {
-        name: {setting: float(cells[2 + column]) for setting, cells in rows.items()}
+        name: {
+            setting: cells[2 + column].strip("`") if setting == "regions" else float(cells[2 + column])
+            for setting, cells in rows.items()
+        }
         for column, name in enumerate(names)
     }
 
@@ -179,6 +182,27 @@ def read_presets(section: str) -> dict[str, dict[str, float]]:
 def test_every_preset_has_a_column_with_its_values() -> None:
     shown = read_presets(read_section(read_page("losses_heads_goals.md"), "Presets of augment"))
     assert {name: AugmentSettings(**values) for name, values in shown.items()} == PRESETS
+
+
+def find_mix_faults(section: str) -> list[str]:
+    """Return the mixes whose row gives another default than MIXES; a dash stands where a mix has no such setting."""
+    faults = []
+    for name, cells in read_rows(section).items():
+        shown = dict(zip(("share", "alpha", "truth"), (cell.strip("`") for cell in cells[2:5]), strict=True))
+        defaults = {
+            key: f"{value:g}" if isinstance(value := getattr(MIXES[name], key), float) else value for key in shown
+        }
+        expected = {key: defaults[key] if key in find_mix_keys(name) else "-" for key in shown}
+        if shown != expected:
+            faults.append(f"{name}: the page says {shown}, expected {expected}")
+    return faults
+
+
+def test_every_mix_has_a_row_with_its_defaults() -> None:
+    section = read_section(read_page("losses_heads_goals.md"), "Mixes")
+    assert find_mix_faults(section) == []
+    assert len(find_mix_faults(section.replace("| `union` |", "| `weighted` |"))) == 1
+    assert [field.name for field in fields(MixSettings)] == ["name", "share", "alpha", "truth"]
 
 
 def test_every_metric_has_a_row_and_no_row_is_left_over() -> None:

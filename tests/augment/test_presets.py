@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from dataclasses import fields
 from typing import Any
 
@@ -138,6 +139,49 @@ def test_hue_changes_the_colour_but_not_how_light_it_is() -> None:
     assert {max(colour) for colour in colours} <= {199, 200, 201}
 
 
+def test_erasing_puts_one_rectangle_of_the_mean_colour() -> None:
+    white = Image.new("RGB", (SIZE, SIZE), (255, 255, 255))
+    num_erased = 0
+    for seed in range(100):
+        is_erased = (change(white, seed, erasing=0.25) == GREY).all(axis=2)
+        if is_erased.any():
+            num_erased += 1
+            rows, columns = np.nonzero(is_erased)
+            assert is_erased.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)  # a rectangle without gaps
+            assert is_erased.mean() <= 0.4  # torchvision erases 2 % to 33 %, rounded to pixels
+    assert 13 <= num_erased <= 37  # 25 expected; seeded, so never by chance
+
+
+@pytest.mark.parametrize("name", ["randaugment", "trivialaugment"])
+def test_an_automatic_policy_changes_an_image_in_many_ways(name: str) -> None:
+    drawn = {change(ramp(SIZE, SIZE), seed, **{name: 1.0}).tobytes() for seed in range(40)}
+    assert len(drawn) > 12
+    plain = np.asarray(ramp(SIZE, SIZE))
+    assert np.array_equal(change(ramp(SIZE, SIZE), **{name: 0.0}), plain)
+
+
+def test_a_larger_magnitude_changes_more() -> None:
+    plain = np.asarray(ramp(SIZE, SIZE)).astype(float)
+
+    def measure(magnitude: float) -> float:
+        changed = [change(ramp(SIZE, SIZE), seed, randaugment=1, magnitude=magnitude) for seed in range(60)]
+        return float(np.mean([np.abs(pixels - plain).mean() for pixels in changed]))
+
+    assert measure(3) < 0.7 * measure(20)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "none"])
+def test_the_changes_come_from_torchs_generator_alone(name: str) -> None:
+    augmentation = build_augmentation(PRESETS[name], PREPROCESS)
+    drawn = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(11)
+        drawn.append(np.asarray(augmentation(ramp())))
+    assert np.array_equal(drawn[0], drawn[1])
+
+
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "none"])
 def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(name: str) -> None:
     augmentation = build_augmentation(PRESETS[name], PREPROCESS)
@@ -182,6 +226,7 @@ def test_settings_after_a_comma_change_a_preset() -> None:
     assert changed.horizontal_flip == PRESETS["light"].horizontal_flip
 
 
+PRESET_NAMES = "none, light, medium, strong, randaugment, trivialaugment"
 NAMES = ", ".join(field.name for field in fields(AugmentSettings))
 
 
@@ -190,10 +235,10 @@ NAMES = ", ".join(field.name for field in fields(AugmentSettings))
     [
         pytest.param(
             "lihgt",
-            "augment: unknown preset 'lihgt' (did you mean 'light'?), expected none, light, medium.",
+            f"augment: unknown preset 'lihgt' (did you mean 'light'?), expected {PRESET_NAMES}.",
             id="misspelt preset",
         ),
-        pytest.param("", "augment: unknown preset '', expected none, light, medium.", id="nothing"),
+        pytest.param("", f"augment: unknown preset '', expected {PRESET_NAMES}.", id="nothing"),
         pytest.param(
             "light,rotation_degree=5",
             f"augment: unknown setting 'rotation_degree' (did you mean 'rotation_degrees'?), expected {NAMES}.",
@@ -209,6 +254,23 @@ NAMES = ", ".join(field.name for field in fields(AugmentSettings))
             "none,rotation_degrees=-5",
             "augment rotation_degrees: out of range, got -5.0, expected 0 to 180.",
             id="a direction",
+        ),
+        pytest.param(
+            "none,randaugment=1.5",
+            "augment randaugment: not a whole number, got 1.5, expected 0 to 16.",
+            id="half an operation",
+        ),
+        pytest.param(
+            "none,regions=keeps",
+            "augment regions: unknown choice 'keeps' (did you mean 'keep'?), expected keep, drop, ignore.",
+            id="misspelt choice",
+        ),
+        pytest.param(
+            "lihgt,hue=2,erase=1",
+            f"augment: unknown preset 'lihgt' (did you mean 'light'?), expected {PRESET_NAMES}.\n"
+            "augment hue: out of range, got 2.0, expected 0 to 0.5.\n"
+            f"augment: unknown setting 'erase' (did you mean 'erasing'?), expected {NAMES}.",
+            id="all at once",
         ),
     ],
 )

@@ -89,7 +89,7 @@ def get_worse(value: Tensor, _: Tensor) -> Tensor:
 
 
 def test_the_same_seed_gives_the_same_bits_with_and_without_workers(start: Start) -> None:
-    settings = {"dropout": 0.3, "augment": "medium"}
+    settings = {"dropout": 0.3, "augment": "medium", "mix": "cutmix"}
     runs = [
         start(f"workers {number}-{again}", workers=number, **settings) for number, again in ((0, 0), (0, 1), (2, 0))
     ]
@@ -116,6 +116,7 @@ def test_training_lowers_the_loss_below_that_of_the_prior(start: Start) -> None:
         pytest.param(6, {}, id="in the second epoch"),
         pytest.param(4, {}, id="at the last step of an epoch"),
         pytest.param(2, EVERYTHING, id="in the first epoch, everything random and averaged"),
+        pytest.param(6, {"augment": "strong", "mix": "mosaic,truth=weighted"}, id="in the second epoch, images mixed"),
         pytest.param(
             3,  # of two steps an epoch
             {"accumulate": 2, "head_epochs": 1, "schedule": "one_cycle", "layer_decay": 0.8, "ema": 0.9},
@@ -565,8 +566,12 @@ def test_a_last_batch_of_one_image_is_left_out_where_norms_need_two(start: Start
         ({"goal": "halv"}, "goal: unknown goal 'halv' (did you mean 'half'?)"),
         ({"loss": None, "augment": "lite"}, "augment: unknown preset 'lite'"),
         ({"head": "lin"}, "head: unknown head 'lin'"),
+        (
+            {"augment": "light,crop=2", "mix": "cutmx"},
+            "augment crop: out of range, got 2.0, expected 0.01 to 1.\nmix: unknown mix 'cutmx' (did you",
+        ),
     ],
-    ids=["monitor", "goal", "augment", "head"],
+    ids=["monitor", "goal", "augment", "head", "augment and mix"],
 )
 def test_a_name_that_does_not_exist_stops_before_anything_is_written(
     start: Start, tmp_path: Path, settings: Mapping[str, Any], message: str

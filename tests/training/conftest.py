@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from manylabel.data.annotations import Annotations, ImageRecord, annotations_from_arrays
 from manylabel.data.preprocess import Preprocess
+from manylabel.data.regions import Region
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
 
@@ -31,6 +33,21 @@ def make_table() -> Callable[[int], Annotations]:
         return annotations_from_arrays(pixels, sets, ["a", "b", "c"])
 
     return make
+
+
+@pytest.fixture
+def table_with_regions() -> Annotations:
+    """Eleven images of noise; label b has a small box in some of those that have it, label c in all."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 255, (11, 20, 24, 3), dtype=np.uint8)
+    sets = [["a", "b"] if row % 2 else ["b", "c"] for row in range(11)]
+    table = annotations_from_arrays(pixels, sets, ["a", "b", "c"])
+    regions = [
+        (Region("b", (1, 1, 6, 5)),) if row % 2 else (Region("c", (17, 14, 5, 5)), Region("z", (0, 0, 2, 2)))
+        for row in range(11)
+    ]
+    records = tuple(replace(record, regions=part) for record, part in zip(table.records, regions, strict=True))
+    return replace(table, records=records)
 
 
 @pytest.fixture

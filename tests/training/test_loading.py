@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import pickle
 import signal
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from manylabel.augment.presets import PRESETS, build_augmentation
-from manylabel.data.annotations import Annotations
+from manylabel.augment.mixing import MixSettings, parse_mix, plan_mix
+from manylabel.augment.presets import PRESETS, build_augmentation, parse_augment
+from manylabel.data.annotations import Annotations, annotations_from_arrays
 from manylabel.data.image_cache import ImageCache
 from manylabel.data.preprocess import Preprocess
 from manylabel.training.loading import Batch, EpochSampler, Example, ImageDataset, Waiting, build_batch, build_loader
@@ -113,6 +116,109 @@ def test_two_workers_and_none_give_the_same_batches(dataset: ImageDataset) -> No
         assert rows == other_rows
         assert torch.equal(images, other_images)
         assert torch.equal(truth, other_truth)
+
+
+def hash_epoch(dataset: ImageDataset, workers: int, epoch: int = 2, start: int = 0) -> list[str]:
+    """Return a digest for every batch of an epoch: pixels, truth, known cells and rows."""
+    sampler = EpochSampler(len(dataset), seed=5)
+    sampler.start_epoch(epoch, start)
+    batches: list[Batch] = list(build_loader(dataset, 4, sampler=sampler, workers=workers))
+    return [
+        hashlib.sha256(
+            b"".join(
+                part.numpy().tobytes() for part in (batch.images_BCHW, batch.truth_BL, batch.known_BL, batch.rows_B)
+            )
+        ).hexdigest()
+        for batch in batches
+    ]
+
+
+@pytest.mark.parametrize(
+    ("augment", "mix"),
+    [
+        *[pytest.param(name, "none", id=name) for name in PRESETS],
+        pytest.param("strong,regions=drop", "none", id="dropped labels"),
+        pytest.param("medium", "mixup", id="mixup"),
+        pytest.param("medium", "cutmix", id="cutmix"),
+        pytest.param("medium", "mosaic", id="mosaic"),
+        pytest.param("strong,regions=drop", "cutmix,share=0.9,truth=union", id="dropped labels and cutmix"),
+    ],
+)
+def test_workers_0_1_and_2_give_one_hash(
+    table_with_regions: Annotations, preprocess: Preprocess, augment: str, mix: str
+) -> None:
+    augmentation = build_augmentation(parse_augment(augment), preprocess)
+    dataset = ImageDataset(table_with_regions, preprocess, augmentation, mix=parse_mix(mix))
+    hashes = hash_epoch(dataset, 0)
+    assert hash_epoch(dataset, 1) == hashes
+    assert hash_epoch(dataset, 2) == hashes
+    assert hash_epoch(dataset, 0, start=4) == hashes[1:]  # in the middle of an epoch that goes on
+    if augment != "none" or mix != "none":
+        assert hash_epoch(dataset, 0, epoch=3) != hashes
+
+
+def _tint_by_worker(image: Image.Image) -> Image.Image:
+    info = torch.utils.data.get_worker_info()
+    return Image.new("RGB", (16, 16), (0 if info is None else 1 + info.id,) * 3)
+
+
+def test_an_augmentation_that_looks_at_its_worker_is_found(dataset: ImageDataset) -> None:
+    planted = ImageDataset(dataset.annotations, dataset.preprocess, _tint_by_worker)
+    assert len({str(hash_epoch(planted, workers)) for workers in (0, 1, 2)}) == 3
+
+
+def test_an_image_that_is_mixed_has_the_pixels_and_the_truth_of_its_partner_too(preprocess: Preprocess) -> None:
+    """Image 0 is black with label a, image 1 white with label b: the share of white is the weight of b."""
+    pixels = np.stack([np.full((20, 24, 3), value, np.uint8) for value in (0, 255)])
+    table = annotations_from_arrays(pixels, [["a"], ["b"]])
+    dataset = ImageDataset(table, preprocess, build_augmentation(PRESETS["none"], preprocess), mix=parse_mix("cutmix"))
+    num_mixed = 0
+    for seed in range(40):
+        example = dataset[0, seed]
+        assert example.pixels_CHW is not None
+        share = float((example.pixels_CHW > 0).float().mean())
+        assert example.truth_L.tolist() == pytest.approx([1 - share, share])
+        num_mixed += share > 0
+    assert 10 <= num_mixed <= 30
+    assert dataset[0].truth_L.tolist() == [1, 0]  # as validation sees it: never mixed
+
+
+def test_an_image_that_is_not_mixed_looks_as_without_mixing(dataset: ImageDataset) -> None:
+    settings = MixSettings("mixup", share=0.5)
+    mixed = ImageDataset(dataset.annotations, dataset.preprocess, dataset.augmentation, mix=settings)
+    is_mixed = [plan_mix(settings, 3, len(dataset), seed) is not None for seed in range(20)]
+    assert {True, False} == set(is_mixed)
+    same = [torch.equal(mixed[3, seed].pixels_CHW, dataset[3, seed].pixels_CHW) for seed in range(20)]  # type: ignore[arg-type]
+    assert same == [not value for value in is_mixed]
+
+
+def test_mixing_leaves_the_random_state_alone(dataset: ImageDataset) -> None:
+    mixed = ImageDataset(dataset.annotations, dataset.preprocess, dataset.augmentation, mix=parse_mix("mosaic,share=1"))
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    mixed[2, 7]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_image_whose_partner_cannot_be_read_is_shown_as_it_is(
+    broken_table: Annotations, preprocess: Preprocess
+) -> None:
+    augmentation = build_augmentation(PRESETS["medium"], preprocess)
+    settings = MixSettings("mosaic", share=1.0)
+    mixed = ImageDataset(broken_table, preprocess, augmentation, mix=settings)
+    plain = ImageDataset(broken_table, preprocess, augmentation)
+    num_shown_plain = 0
+    for seed in range(20):
+        plan = plan_mix(settings, 1, 8, seed)
+        assert plan is not None
+        has_broken = 3 in [row for row, _ in plan.partners]
+        example = mixed[1, seed]
+        assert example.error == ""
+        assert torch.equal(example.pixels_CHW, plain[1, seed].pixels_CHW) == has_broken  # type: ignore[arg-type]
+        num_shown_plain += has_broken
+    assert 0 < num_shown_plain < 20
+    assert mixed[3, 0].pixels_CHW is None  # a broken image is never replaced by its partners
+    assert mixed[3, 0].error.startswith("3.png: ")
 
 
 def test_pixels_belong_to_a_row_not_to_a_place_in_the_epoch(dataset: ImageDataset) -> None:

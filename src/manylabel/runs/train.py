@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manylabel import __version__
+from manylabel.augment.mixing import parse_mix
 from manylabel.augment.presets import parse_augment
 from manylabel.bundle.bundle import Bundle
 from manylabel.bundle.export import move_bundle, save_bundle, save_policy
@@ -141,7 +142,7 @@ def _check_names(config: TrainConfig) -> None:
         if name not in known:
             problem = f"unknown {field} {name!r}{suggest_name(name, known)}"
             problems.append(build_message(field, problem, expected=join_names(list(known), 30)))
-    for parse, text in ((parse_augment, config.augment), (parse_loss, config.loss)):
+    for parse, text in ((parse_augment, config.augment), (parse_mix, config.mix), (parse_loss, config.loss)):
         try:
             parse(text)
         except ConfigError as error:

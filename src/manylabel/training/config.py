@@ -16,7 +16,6 @@ SCHEDULES = ("cosine", "one_cycle")
 PRECISION_CHOICES = ("auto", "fp32", "fp32_channels_last", "bf16", "bf16_channels_last")
 BAD_IMAGES_CHOICES = ("skip", "stop")
 SAMPLERS = ("shuffle",)
-MIXES = ("none",)
 CALIBRATIONS = ("none",)
 
 
@@ -75,7 +74,10 @@ class TrainConfig:
     augment: str = _knob(
         "light", "Random changes of training images: a preset, and settings after a comma (none,vertical_flip=0.5)."
     )
-    mix: str = _knob("none", "Mixing of training images.")
+    mix: str = _knob(
+        "none",
+        "Mixing of training images: none, mixup, cutmix or mosaic, and settings after a comma (cutmix,share=0.3).",
+    )
     ema: float = _knob(
         0.0,
         "Decay of a moving average of the weights (such as 0.999), which is then what is judged and kept. 0 is off.",
@@ -223,7 +225,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": PRECISION_CHOICES,
     "bad_images": BAD_IMAGES_CHOICES,
     "sampler": SAMPLERS,
-    "mix": MIXES,
     "calibrate": CALIBRATIONS,
 }
 

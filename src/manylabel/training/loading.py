@@ -1,7 +1,7 @@
 """From Annotations to batches: a Dataset and a DataLoader that are usable in anybody's loop.
 
 What an image looks like in an epoch depends on the seed, the epoch and its row only: not on the number of workers, nor
-on which images stand around it or cannot be read.
+on which images stand around it or cannot be read (but those that it is mixed with).
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from manylabel.augment.crops import RegionAugmentation, drop_cut_labels
+from manylabel.augment.mixing import MixSettings, mix_images, plan_mix
 from manylabel.augment.presets import Augmentation
 from manylabel.data.annotations import Annotations
 from manylabel.data.image_cache import ImageCache
 from manylabel.data.images import ImageError, load_image
 from manylabel.data.preprocess import Preprocess
+from manylabel.training.places import RegionPlaces
 
 _NOTABLE_SHARE = 0.2
 _NOTABLE_SECONDS = 2.0
@@ -79,6 +83,10 @@ class Batch:
         )
 
 
+_Shown = tuple[npt.NDArray[np.uint8], Tensor, Tensor]
+"""An image at the size of the model, uint8 [H, W, 3], its truth [L] and which of it is known [L]."""
+
+
 class ImageDataset(Dataset[Example]):
     """The images of a table as the model sees them.
 
@@ -90,6 +98,8 @@ class ImageDataset(Dataset[Example]):
         preprocess: brings an image to the size and scale that the model expects.
         augmentation: changes training images; None leaves them as they are.
         cache: keeps decoded images between epochs; what the model sees is the same.
+        mix: mixes training images with others of the table; the others are drawn from the image's own seed. Where one
+            of them cannot be read, the image is shown as it is without mixing.
     """
 
     def __init__(
@@ -98,36 +108,73 @@ class ImageDataset(Dataset[Example]):
         preprocess: Preprocess,
         augmentation: Augmentation | None = None,
         cache: ImageCache | None = None,
+        mix: MixSettings | None = None,
     ) -> None:
         self.annotations = annotations
         self.preprocess = preprocess
         self.augmentation = augmentation
         self.cache = cache
+        self.mix = mix
+        looks = isinstance(augmentation, RegionAugmentation) and any(record.regions for record in annotations.records)
+        self.places = RegionPlaces(annotations) if looks else None
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Example:
         row, draw_seed = key if isinstance(key, tuple) else (key, None)
-        record = self.annotations.records[row]
-        truth_L = torch.from_numpy(self.annotations.targets.present_NL([row])[0].astype(np.float32))
-        known_L = torch.from_numpy(self.annotations.targets.known_NL([row])[0])
         try:
-            size = (self.preprocess.width_px, self.preprocess.height_px)
-            if self.cache is None or record.pixels is not None:
-                image = load_image(record.source, name=record.id, min_size_px=size)
-            else:
-                image = self.cache.load(record.path, name=record.id, min_size_px=size)
+            pixels, truth_L, known_L = self._show(row, draw_seed)
         except ImageError as error:
-            return Example(row, None, truth_L, known_L, str(error))
-        if draw_seed is None or self.augmentation is None:
-            pixels = self.preprocess(image)
+            return Example(row, None, *self._read_truth(row), str(error))
+        if draw_seed is not None and self.mix is not None:
+            pixels, truth_L, known_L = self._mix(self.mix, row, draw_seed, (pixels, truth_L, known_L))
+        return Example(row, torch.from_numpy(self.preprocess.normalise(pixels)), truth_L, known_L)
+
+    def _read_truth(self, row: int) -> tuple[Tensor, Tensor]:
+        truth_L = torch.from_numpy(self.annotations.targets.present_NL([row])[0].astype(np.float32))
+        return truth_L, torch.from_numpy(self.annotations.targets.known_NL([row])[0])
+
+    def _show(self, row: int, draw_seed: int | None) -> _Shown:
+        """Return one image at the size of the model, not mixed, and the truth of what is seen of it.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        record = self.annotations.records[row]
+        truth_L, known_L = self._read_truth(row)
+        size = (self.preprocess.width_px, self.preprocess.height_px)
+        if self.cache is None or record.pixels is not None:
+            image = load_image(record.source, name=record.id, min_size_px=size)
         else:
-            # The generator is put back, so that reading an image in the training process leaves dropout alone.
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(draw_seed)
-                pixels = self.preprocess.normalise(np.asarray(self.augmentation(image)))
-        return Example(row, torch.from_numpy(pixels), truth_L, known_L)
+            image = self.cache.load(record.path, name=record.id, min_size_px=size)
+        if draw_seed is None or self.augmentation is None:
+            return np.asarray(self.preprocess.resize_image(image)), truth_L, known_L
+        # The generator is put back, so that reading an image in the training process leaves dropout alone.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(draw_seed)
+            if self.places is None or not isinstance(self.augmentation, RegionAugmentation):
+                return np.asarray(self.augmentation(image)), truth_L, known_L
+            places = self.places.find(row, truth_L)
+            shown, window = self.augmentation.show(image, places)
+        if self.augmentation.regions == "drop":
+            truth_L, known_L = drop_cut_labels(truth_L, known_L, places, window, self.places.can_drop_L)
+        return np.asarray(shown), truth_L, known_L
+
+    def _mix(self, mix: MixSettings, row: int, draw_seed: int, own: _Shown) -> _Shown:
+        """Return an image mixed with others, each changed at random as well; as it is where one cannot be read."""
+        plan = plan_mix(mix, row, len(self), draw_seed)
+        if plan is None:
+            return own
+        try:
+            shown = [own, *(self._show(partner, seed) for partner, seed in plan.partners)]
+        except ImageError:
+            return own
+        images, truths, knowns = zip(*shown, strict=True)
+        pixels, truth_L, known_L = mix_images(
+            mix, images, torch.stack(truths).numpy(), torch.stack(knowns).numpy(), plan.rng
+        )
+        return pixels, torch.from_numpy(truth_L), torch.from_numpy(known_L)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

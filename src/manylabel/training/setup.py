@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import DataLoader
 
+from manylabel.augment.mixing import parse_mix
 from manylabel.augment.presets import build_augmentation, parse_augment
 from manylabel.data.annotations import Annotations
 from manylabel.data.image_cache import ImageCache
@@ -179,7 +180,7 @@ def _build_sources(
             )  # fmt: skip
 
         train_set, val_set = extract(train, "train"), extract(val, "val")
-        message = "The backbone is frozen: the head learns from its features of unchanged images, without --augment."
+        message = "The backbone is frozen: the head learns from its features of unchanged images, without --augment and --mix."
         tell("note", {"message": message})
         # The head is the classifier's own: what it learns here the whole model knows.
         model = Classifier(nn.Identity(), classifier.head, config.dropout)
@@ -189,7 +190,7 @@ def _build_sources(
     images = ImageCache(config.image_cache) if config.image_cache else None
     return _Sources(
         classifier,
-        ImageDataset(train, preprocess, augmentation, images),
+        ImageDataset(train, preprocess, augmentation, images, parse_mix(config.mix)),
         ImageDataset(val, preprocess, cache=images),
         (3, preprocess.height_px, preprocess.width_px),
         {},
