@@ -73,6 +73,7 @@ LIBRARIES: Mapping[str, set[str]] = {
 MORE_LIBRARIES: Mapping[str, set[str]] = {
     "manylabel.labels.predictions": {"pyarrow"},  # predictions on disk are Parquet
     "manylabel.data.demo": {"sklearn"},  # the handwritten digits
+    "manylabel.augment.preview": {"matplotlib"},  # the picture of what augmentation does
     "manylabel.bundle.export": {"torch", "onnx", "safetensors"},  # the one place that turns weights into a bundle
 }
 """What one module may import beyond its package."""
@@ -81,6 +82,7 @@ LAZY_LIBRARIES: Mapping[str, set[str]] = {
     "labels": {"pyarrow"},  # importing the package stays cheap
     "evaluation": {"matplotlib"},  # imported when a picture is drawn
     "inference": {"matplotlib"},
+    "augment": {"matplotlib"},
 }
 """What a package imports inside functions only."""
 

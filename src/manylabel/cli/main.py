@@ -215,6 +215,44 @@ def split(
 
 
 @app.command()
+def augment(
+    data: Data,
+    preview: Annotated[
+        Path, typer.Option("--preview", metavar="FILE.png", help="The picture to write.", show_default=False)
+    ],
+    images: Images = None,
+    augment: Annotated[
+        str, typer.Option("--augment", metavar="PRESET", help="A preset, and settings after a comma.")
+    ] = "light",
+    mix: Annotated[str, typer.Option("--mix", metavar="MIX", help="A mix, and settings after a comma.")] = "none",
+    image_size: Annotated[
+        int, typer.Option("--image-size", min=8, max=4096, help="Height and width in pixels that the model sees.")
+    ] = 224,
+    num_images: Annotated[
+        int, typer.Option("--num-images", min=1, max=64, metavar="N", help="Rows: images, drawn at random.")
+    ] = 6,
+    num_draws: Annotated[
+        int, typer.Option("--num-draws", min=1, max=16, metavar="N", help="Columns: epochs of training.")
+    ] = 5,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same picture.")] = 0,
+    layout: Layout = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: Soft = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw images of DATA as training would show them; exit code 1 if some images cannot be used."""
+    from manylabel.cli.augment import run_augment
+    from manylabel.cli.tables import Reading
+
+    reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
+    code = run_augment(data, reading, preview, augment, mix, image_size, num_images, num_draws, seed, quiet)
+    raise typer.Exit(code)
+
+
+@app.command()
 def evaluate(
     model: Model,
     data: Data,
