@@ -157,7 +157,7 @@ def test_workers_0_1_and_2_give_one_hash(
         assert hash_epoch(dataset, 0, epoch=3) != hashes
 
 
-def _tint_by_worker(image: Image.Image) -> Image.Image:
+def _tint_by_worker(_: Image.Image) -> Image.Image:
     info = torch.utils.data.get_worker_info()
     return Image.new("RGB", (16, 16), (0 if info is None else 1 + info.id,) * 3)
 
