@@ -21,7 +21,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from tests.runs.conftest import LABELS, SETTINGS, TRAIN, VAL, Events, Start, build_table, ignore, write_table
-from torch import Tensor
+from torch import Tensor, nn
 
 from manylabel.data.annotations import Annotations, annotations_from_arrays
 from manylabel.data.formats.detect import load_annotations
@@ -96,6 +96,21 @@ def test_the_same_seed_gives_the_same_bits_with_and_without_workers(start: Start
     assert len({weights_of(run) for run in runs}) == 1
     assert len({str(without_rates(run.history)) for run in runs}) == 1
     assert weights_of(start("other seed", seed=1, **settings)) != weights_of(runs[0])
+
+
+@pytest.mark.parametrize(("mix", "has_shares"), [("none", False), ("cutmix,share=1", True), ("mosaic,share=1", False)])
+def test_the_loss_is_given_the_truth_of_the_mix_in_training_only(start: Start, mix: str, has_shares: bool) -> None:
+    truths: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    def loss(logits_BL: Tensor, truth_BL: Tensor, known_BL: Tensor) -> Tensor:
+        truths[torch.is_grad_enabled()].append(truth_BL)
+        return nn.functional.binary_cross_entropy_with_logits(logits_BL, truth_BL, known_BL.float())
+
+    start(mix=mix, loss=loss, epochs=1, augment="none", precision="fp32")
+    trained, judged = (torch.cat(truths[is_training]) for is_training in (True, False))
+    assert bool(((trained > 0) & (trained < 1)).any()) == has_shares
+    assert set(judged.unique().tolist()) == {0, 1}
+    assert (trained.sum() > TRAIN.targets.present_NL().sum()) == (mix == "mosaic,share=1")  # the union of four
 
 
 def test_training_lowers_the_loss_below_that_of_the_prior(start: Start) -> None:
