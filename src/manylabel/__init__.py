@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from manylabel.labels.targets import Targets as Targets
     from manylabel.models.backbones import build_backbone as build_backbone
     from manylabel.models.classifier import build_classifier as build_classifier
+    from manylabel.runs.cross_validate import CrossValidation as CrossValidation
+    from manylabel.runs.cross_validate import cross_validate as cross_validate
     from manylabel.runs.evaluate import evaluate as evaluate
     from manylabel.runs.train import Run as Run
     from manylabel.runs.train import train as train
@@ -50,6 +52,7 @@ _MODULE_OF = {
     "Annotations": "data.annotations",
     "AugmentSettings": "augment.presets",
     "Bundle": "bundle.bundle",
+    "CrossValidation": "runs.cross_validate",
     "DecisionPolicy": "decisions.policy",
     "ImageDataset": "training.loading",
     "ImageRecord": "data.annotations",
@@ -67,6 +70,7 @@ _MODULE_OF = {
     "build_backbone": "models.backbones",
     "build_classifier": "models.classifier",
     "build_loader": "training.loading",
+    "cross_validate": "runs.cross_validate",
     "draw_prediction": "inference.picture",
     "evaluate": "runs.evaluate",
     "evaluate_predictions": "evaluation.evaluate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect as signatures
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_type_hints
@@ -78,6 +78,12 @@ ValData = Annotated[
 TestData = Annotated[str | None, typer.Option("--test", metavar="DATA", help="Images to judge on at the end.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML or JSON; flags win over it.")
+]
+NumFolds = Annotated[
+    int, typer.Option("--folds", metavar="K", help="How many models, each of which answers for one part.")
+]
+FoldsOut = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where the answers and the figures of the folds go.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -320,44 +326,73 @@ def predict(
     raise typer.Exit(run_predict(model, images, out, top_k, all_probabilities, picture, json, quiet))
 
 
-def _build_train_command() -> Callable[..., None]:
-    """Return the train command: its own flags, then every field of TrainConfig under the field's name."""
+def _build_command(start: Callable[..., int], own: Mapping[str, tuple[Any, Any]], text: str) -> Callable[..., None]:
+    """Return a command that trains: its own flags, then every field of TrainConfig under the field's name.
 
-    def train(**given: Any) -> None:
+    Args:
+        start: given the flags, with all settings as `settings` and all that says how DATA is read as `reading`.
+        own: the flags that are no setting, with what they are and their default.
+    """
+
+    def command(**given: Any) -> None:
         from manylabel.cli.tables import Reading
-        from manylabel.cli.train import run_train
 
         settings = {field.name: given.pop(field.name) for field in fields(TrainConfig)}
         reading = Reading(**{field.name: given.pop(field.name) for field in fields(Reading)})
         chosen = {key: value for key, value in settings.items() if value is not None}
-        raise typer.Exit(run_train(reading=reading, settings=chosen, **given))
+        raise typer.Exit(start(reading=reading, settings=chosen, **given))
 
-    required = signatures.Parameter.empty
-    own: dict[str, tuple[Any, Any]] = {
-        "data": (Data, required),
-        "out": (RunOut, required),
-        "images": (Images, None),
-        "val": (ValData, None),
-        "test": (TestData, None),
-        "config_file": (ConfigFile, None),
-        "layout": (Layout, None),
-        "image_column": (ImageColumn, None),
-        "label_column": (LabelColumn, None),
-        "blank": (Blank, "unknown"),
-        "uncertain": (Uncertain, "unknown"),
-        "soft": (Soft, None),
-        "quiet": (Quiet, False),
-    }
     parameters = [
         signatures.Parameter(name, signatures.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in own.items()
     ]
     kinds = get_type_hints(TrainConfig)
     parameters += [_build_flag(field, kinds[field.name]) for field in fields(TrainConfig)]
-    train.__signature__ = signatures.Signature(parameters)  # type: ignore[attr-defined]
-    train.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    train.__doc__ = "Train a model on DATA, choose its thresholds, judge it and write everything to --out."
-    return train
+    command.__signature__ = signatures.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = text
+    return command
+
+
+def _start_train(**given: Any) -> int:
+    from manylabel.cli.train import run_train
+
+    return run_train(**given)
+
+
+def _start_cross_validate(**given: Any) -> int:
+    from manylabel.cli.cross_validate import run_cross_validate
+
+    return run_cross_validate(**given)
+
+
+_REQUIRED = signatures.Parameter.empty
+_READING_FLAGS: Mapping[str, tuple[Any, Any]] = {
+    "layout": (Layout, None),
+    "image_column": (ImageColumn, None),
+    "label_column": (LabelColumn, None),
+    "blank": (Blank, "unknown"),
+    "uncertain": (Uncertain, "unknown"),
+    "soft": (Soft, None),
+    "quiet": (Quiet, False),
+}
+_TRAIN_FLAGS: Mapping[str, tuple[Any, Any]] = {
+    "data": (Data, _REQUIRED),
+    "out": (RunOut, _REQUIRED),
+    "images": (Images, None),
+    "val": (ValData, None),
+    "test": (TestData, None),
+    "config_file": (ConfigFile, None),
+    **_READING_FLAGS,
+}
+_CROSS_VALIDATE_FLAGS: Mapping[str, tuple[Any, Any]] = {
+    "data": (Data, _REQUIRED),
+    "folds": (NumFolds, 5),
+    "out": (FoldsOut, None),
+    "images": (Images, None),
+    "config_file": (ConfigFile, None),
+    **_READING_FLAGS,
+}
 
 
 def _build_flag(field: Any, kind: Any) -> signatures.Parameter:
@@ -373,7 +408,20 @@ def _build_flag(field: Any, kind: Any) -> signatures.Parameter:
     )
 
 
-app.command("train")(_build_train_command())
+app.command("train")(
+    _build_command(
+        _start_train,
+        _TRAIN_FLAGS,
+        "Train a model on DATA, choose its thresholds, judge it and write everything to --out.",
+    )
+)
+app.command("cross-validate")(
+    _build_command(
+        _start_cross_validate,
+        _CROSS_VALIDATE_FLAGS,
+        "Train once for each fold of DATA on all others, and judge every image by a model that never saw it.",
+    )
+)
 
 
 def run() -> None:

@@ -108,7 +108,7 @@ def _train(
     loss: Loss | None,
     tell: OnEvent,
 ) -> Run:
-    _check_names(config)
+    check_names(config)
     tables = prepare_tables(train, val, test, config.seed, tell)
     network = build_network(config, tables.train)
     tell("note", {"message": describe_weights(network.backbone.report)})
@@ -129,7 +129,7 @@ def _train(
     return Run(out, bundle, tuple(progress.history), reports, status, exit_code)
 
 
-def _check_names(config: TrainConfig) -> None:
+def check_names(config: TrainConfig) -> None:
     """Refuse, before anything is read or written, all names that would only fail later.
 
     Raises:
