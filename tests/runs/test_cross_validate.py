@@ -76,7 +76,8 @@ def test_mean_and_deviation_are_those_of_the_folds_that_define_a_metric() -> Non
     summary = CrossValidation(start(freeze="backbone").predictions, folds).summarise()
     assert summary["a"]["mean"] == pytest.approx(0.3)
     assert summary["a"]["deviation"] == pytest.approx(0.2 / 2**0.5)
-    assert np.isnan(summary["b"]["mean"])
+    assert (summary["a"]["low"], summary["a"]["high"]) == (0.2, 0.4)
+    assert all(np.isnan(value) for value in summary["b"].values())
 
 
 def test_too_many_folds_and_a_folder_in_use_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -41,13 +41,12 @@ def print_folds(found: CrossValidation, out: Path | None) -> None:
     """Print mean and standard deviation over the folds, and where the answers are."""
     console = build_results_console()
     table = Table(box=None, pad_edge=False)
-    table.add_column("at a threshold of 0.5")
-    for column in ("mean", "deviation", *(f"fold {fold + 1}" for fold in range(min(len(found.folds), 5)))):
+    table.add_column("at a threshold of 0.5", no_wrap=True)
+    for column in ("mean", "deviation", "lowest fold", "highest fold"):
         table.add_column(column, justify="right")
     for name, figures in found.summarise().items():
         if name in _SHOWN:
-            values = [figures["mean"], figures["deviation"], *(fold[name] for fold in found.folds[:5])]
-            table.add_row(name, *(f"{value:.3f}" for value in values))
+            table.add_row(name, *(f"{figures[key]:.3f}" for key in ("mean", "deviation", "low", "high")))
     console.print(table)
     console.print(f"\n{len(found.predictions):,} images, each answered by a model that never saw it.", markup=False)
     if out is not None:

@@ -42,12 +42,16 @@ class CrossValidation:
     folds: tuple[Mapping[str, float], ...]
 
     def summarise(self) -> dict[str, dict[str, float]]:
-        """Return mean and standard deviation of each metric over the folds that define it; NaN where none does."""
+        """Return mean, standard deviation, low and high of each metric over the folds that define it; NaN if none does."""
         summary = {}
         for name in self.folds[0]:
             values = [fold[name] for fold in self.folds if not math.isnan(fold[name])]
-            mean = statistics.mean(values) if values else math.nan
-            summary[name] = {"mean": mean, "deviation": statistics.stdev(values) if len(values) > 1 else math.nan}
+            summary[name] = {
+                "mean": statistics.mean(values) if values else math.nan,
+                "deviation": statistics.stdev(values) if len(values) > 1 else math.nan,
+                "low": min(values, default=math.nan),
+                "high": max(values, default=math.nan),
+            }
         return summary
 
 
