@@ -42,7 +42,7 @@ class CrossValidation:
     folds: tuple[Mapping[str, float], ...]
 
     def summarise(self) -> dict[str, dict[str, float]]:
-        """Return mean, standard deviation, low and high of each metric over the folds that define it; NaN if none does."""
+        """Return mean, deviation, low and high of each metric over the folds that define it; NaN where none does."""
         summary = {}
         for name in self.folds[0]:
             values = [fold[name] for fold in self.folds if not math.isnan(fold[name])]
