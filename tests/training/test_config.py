@@ -88,7 +88,7 @@ def test_all_problems_are_listed_at_once() -> None:
             "bf16_channels_last",
             id="misspelt choice",
         ),
-        pytest.param("sampler", "x", "unknown choice 'x', expected shuffle", id="unlike any choice"),
+        pytest.param("schedule", "x", "unknown choice 'x', expected cosine, one_cycle", id="unlike any choice"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_one_sentence(name: str, value: object, message: str) -> None:

@@ -45,6 +45,7 @@ from manylabel.training.checkpoints import Progress, load_checkpoint, restore_be
 from manylabel.training.config import TrainConfig
 from manylabel.training.events import OnEvent
 from manylabel.training.loop import run_loop
+from manylabel.training.samplers import parse_sampler
 from manylabel.training.setup import Network, Setup, build_network, build_setup
 
 _PARITY_IMAGES = 16
@@ -142,7 +143,13 @@ def check_names(config: TrainConfig) -> None:
         if name not in known:
             problem = f"unknown {field} {name!r}{suggest_name(name, known)}"
             problems.append(build_message(field, problem, expected=join_names(list(known), 30)))
-    for parse, text in ((parse_augment, config.augment), (parse_mix, config.mix), (parse_loss, config.loss)):
+    texts = {
+        parse_augment: config.augment,
+        parse_mix: config.mix,
+        parse_loss: config.loss,
+        parse_sampler: config.sampler,
+    }
+    for parse, text in texts.items():
         try:
             parse(text)
         except ConfigError as error:

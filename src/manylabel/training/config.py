@@ -15,7 +15,7 @@ FREEZE_CHOICES = ("none", "backbone")
 SCHEDULES = ("cosine", "one_cycle")
 PRECISION_CHOICES = ("auto", "fp32", "fp32_channels_last", "bf16", "bf16_channels_last")
 BAD_IMAGES_CHOICES = ("skip", "stop")
-SAMPLERS = ("shuffle",)
+SAMPLERS = ("shuffle", "repeat", "balanced")
 CALIBRATIONS = ("none",)
 
 
@@ -70,7 +70,11 @@ class TrainConfig:
     head_epochs: int = _knob(0, "Epochs at the start in which the head alone learns, before the backbone joins in.")
     head: str = _knob("linear", "What stands on the backbone's features.")
     loss: str = _knob("bce", "What training minimises: a loss, and settings after a comma (asl,gamma_negative=3).")
-    sampler: str = _knob("shuffle", "Which images an epoch shows: 'shuffle' is each once, in random order.")
+    sampler: str = _knob(
+        "shuffle",
+        "Which images an epoch shows: 'shuffle' is each once; 'repeat' (repeat,threshold=0.1) and 'balanced' show "
+        "those with rare labels more.",
+    )
     augment: str = _knob(
         "light", "Random changes of training images: a preset, and settings after a comma (none,vertical_flip=0.5)."
     )
@@ -224,7 +228,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": SCHEDULES,
     "precision": PRECISION_CHOICES,
     "bad_images": BAD_IMAGES_CHOICES,
-    "sampler": SAMPLERS,
     "calibrate": CALIBRATIONS,
 }
 

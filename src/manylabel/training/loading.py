@@ -26,6 +26,7 @@ from manylabel.data.image_cache import ImageCache
 from manylabel.data.images import ImageError, load_image
 from manylabel.data.preprocess import Preprocess
 from manylabel.training.places import RegionPlaces
+from manylabel.training.samplers import draw_rows
 
 _NOTABLE_SHARE = 0.2
 _NOTABLE_SECONDS = 2.0
@@ -178,14 +179,15 @@ class ImageDataset(Dataset[Example]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Every row once an epoch in random order, each with the seed of its random changes.
+    """The rows of an epoch in random order, each with the seed of its random changes: every row once, or by weight.
 
     Call `start_epoch` before each epoch; `start` skips rows at its beginning, for going on in the middle of one. (It is
     not called `set_epoch`: Accelerate would call that too, and forget `start`.)
     """
 
-    def __init__(self, num_images: int, seed: int) -> None:
+    def __init__(self, num_images: int, seed: int, weights_N: npt.NDArray[np.float64] | None = None) -> None:
         self.num_images = num_images
+        self.weights_N = weights_N
         self.seed = seed
         self.epoch = 0
         self.start = 0
@@ -199,10 +201,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(self.num_images)
+        order = rng.permutation(self.num_images) if self.weights_N is None else draw_rows(self.weights_N, rng)
         draw_seeds = rng.integers(0, 2**63 - 1, self.num_images)  # by row, so that the order does not matter
-        for row in order[self.start :]:
-            yield int(row), int(draw_seeds[row])
+        times_N = np.zeros(self.num_images, dtype=np.int64)
+        for place, row in enumerate(order):
+            draw_seed = int(draw_seeds[row]) + int(times_N[row])  # a row that comes again is changed in another way
+            times_N[row] += 1
+            if place >= self.start:
+                yield int(row), draw_seed
 
 
 def build_batch(examples: Sequence[Example]) -> Batch:

@@ -38,6 +38,7 @@ from manylabel.training.loading import EpochSampler, ImageDataset, build_loader
 from manylabel.training.loop import LoopParts
 from manylabel.training.optim import build_optimiser
 from manylabel.training.precision import PrecisionChoice, choose_precision
+from manylabel.training.samplers import describe_double_weighting, describe_sampling, parse_sampler, weigh_images
 
 _FREE_ON_RESUME = ("resume", "workers", "patience", "image_cache", "bad_images", "max_bad_images", "goal", "calibrate")
 """Settings that may differ when a run goes on: they change nothing that was computed so far."""
@@ -126,7 +127,7 @@ def build_setup(
     memory_format = precision.step_format.memory_format
     accelerator = _reset_accelerator(precision.step_format.mixed_precision)
     model = model.to(memory_format=memory_format)
-    sampler = EpochSampler(len(train), config.seed)
+    sampler = EpochSampler(len(train), config.seed, _weigh_images(config, train, tell))
     parts = LoopParts(
         config=config,
         accelerator=accelerator,
@@ -207,6 +208,17 @@ def _build_loader(
         return FeatureLoader(dataset, config.batch_size, sampler)
     is_cuda = device.type == "cuda"
     return build_loader(dataset, config.batch_size, sampler=sampler, workers=config.workers, pin_memory=is_cuda)
+
+
+def _weigh_images(config: TrainConfig, train: Annotations, tell: OnEvent) -> npt.NDArray[np.float64] | None:
+    """Return how often the sampler shows each image, and tell what that does to every label."""
+    settings = parse_sampler(config.sampler)
+    weights_N = weigh_images(settings, train.targets)
+    if weights_N is not None:
+        table = describe_sampling(weights_N, train.targets, train.label_space)
+        tell("note", {"message": f"Sampler {config.sampler}:\n{table}"})
+        tell("note", {"message": describe_double_weighting(settings, config.loss)})
+    return weights_N
 
 
 def _reset_accelerator(mixed_precision: str) -> Accelerator:
