@@ -151,7 +151,7 @@ def check_names(config: TrainConfig) -> None:
     }
     for parse, text in texts.items():
         try:
-            parse(text)
+            parse(getattr(config, field))
         except ConfigError as error:
             problems.append(str(error))
     if problems:
