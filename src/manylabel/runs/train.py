@@ -143,13 +143,8 @@ def check_names(config: TrainConfig) -> None:
         if name not in known:
             problem = f"unknown {field} {name!r}{suggest_name(name, known)}"
             problems.append(build_message(field, problem, expected=join_names(list(known), 30)))
-    texts = {
-        parse_augment: config.augment,
-        parse_mix: config.mix,
-        parse_loss: config.loss,
-        parse_sampler: config.sampler,
-    }
-    for parse, text in texts.items():
+    parsers = {"augment": parse_augment, "mix": parse_mix, "loss": parse_loss, "sampler": parse_sampler}
+    for field, parse in parsers.items():
         try:
             parse(getattr(config, field))
         except ConfigError as error:
