@@ -148,7 +148,9 @@ def export_onnx(classifier: Classifier, path: Path, manifest: Manifest, shape: t
         # Tracing, lowering and onnxscript each raise what they like.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BundleError(
-            build_message(path, f"the network cannot be written as ONNX ({reason})", do="Choose another --backbone")
+            build_message(
+                path, f"the network cannot be written as ONNX ({reason})", do="Choose another --backbone or --head"
+            )
         ) from error
     assert program is not None
     model = program.model_proto
@@ -231,12 +233,14 @@ def _count_bytes(classifier: Classifier) -> int:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's chatter (prints, warnings, log lines) from the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

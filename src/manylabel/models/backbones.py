@@ -28,7 +28,7 @@ class WeightsReport:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A timm model without its classifier, the statistics it expects of images, and where its weights came from."""
+    """A timm model without its classifier, what it expects of images, and where its weights came from."""
 
     module: nn.Module
     num_features: int
@@ -36,6 +36,7 @@ class Backbone:
     std: tuple[float, float, float]
     interpolation: str
     report: WeightsReport | None
+    input_size_px: int = 224
 
 
 def build_backbone(
@@ -75,13 +76,15 @@ def build_backbone(
     if weights not in ("none", "pretrained"):
         report = _load_weights(module, Path(weights), allow_partial_weights)
     data_config = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
+    size_px = image_size_px if image_size_px is not None else int(data_config["input_size"][-1])
     return Backbone(
         module,
-        _count_features(name, module, image_size_px if image_size_px is not None else data_config["input_size"][-1]),
+        _count_features(name, module, size_px),
         tuple(data_config["mean"]),
         tuple(data_config["std"]),
         data_config["interpolation"],
         report,
+        size_px,
     )
 
 

@@ -34,7 +34,8 @@ from manylabel.labels.predictions import Predictions
 from manylabel.losses import Loss, parse_loss
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.backbones import WeightsReport
-from manylabel.models.heads import HEADS
+from manylabel.models.classifier import count_features
+from manylabel.models.heads import parse_head
 from manylabel.runs.evaluate import judge, save_reports
 from manylabel.runs.facts import collect_hardware, collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
@@ -136,14 +137,20 @@ def check_names(config: TrainConfig) -> None:
     Raises:
         ConfigError: names that do not exist, each with the nearest that does.
     """
-    tables = {"head": HEADS, "monitor": ("loss", *SUMMARY_NAMES), "goal": GOALS}
+    tables = {"monitor": ("loss", *SUMMARY_NAMES), "goal": GOALS}
     problems = []
     for field, known in tables.items():
         name = getattr(config, field)
         if name not in known:
             problem = f"unknown {field} {name!r}{suggest_name(name, known)}"
             problems.append(build_message(field, problem, expected=join_names(list(known), 30)))
-    parsers = {"augment": parse_augment, "mix": parse_mix, "loss": parse_loss, "sampler": parse_sampler}
+    parsers = {
+        "augment": parse_augment,
+        "mix": parse_mix,
+        "loss": parse_loss,
+        "sampler": parse_sampler,
+        "head": parse_head,
+    }
     for field, parse in parsers.items():
         try:
             parse(getattr(config, field))
@@ -278,13 +285,19 @@ def _build_manifest(name: str, config: TrainConfig, network: Network, tables: Ta
         "monitor": config.monitor,
         "monitor_value": None if np.isnan(progress.best_value) else progress.best_value,
     }
+    takes = network.classifier.takes
     weights = config.weights if network.backbone.report is None else Path(config.weights).name
     return Manifest(
         space,
         network.preprocess,
         DecisionPolicy(space, (HALF,) * len(space)),
         {"name": config.backbone, "args": dict(config.backbone_args), "weights": weights},
-        {"name": config.head, "num_features": network.backbone.num_features},
+        {
+            "name": parse_head(config.head)[0],
+            "text": config.head,
+            "takes": takes,
+            "num_features": count_features(network.backbone, takes),
+        },
         provenance,
     )
 

@@ -68,7 +68,10 @@ class TrainConfig:
     label_smoothing: float = _knob(0.0, "Moves the truth of every known cell this far towards one half.")
     freeze: str = _knob("none", "What is not trained: 'none' or 'backbone'.")
     head_epochs: int = _knob(0, "Epochs at the start in which the head alone learns, before the backbone joins in.")
-    head: str = _knob("linear", "What stands on the backbone's features.")
+    head: str = _knob(
+        "linear",
+        "What stands on the backbone's features: a head, and settings after a comma (ml_decoder,num_groups=50).",
+    )
     loss: str = _knob("bce", "What training minimises: a loss, and settings after a comma (asl,gamma_negative=3).")
     sampler: str = _knob(
         "shuffle",
