@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from manylabel.errors import ConfigError
 from manylabel.models.backbones import Backbone, build_backbone
-from manylabel.models.tokens import count_token_features, hold_unused_weights, images_to_tokens
+from manylabel.models.tokens import count_tokens, hold_unused_weights, images_to_tokens
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -27,7 +27,7 @@ def test_there_is_a_token_for_every_position(name: str, num_positions: int) -> N
     backbone = build_backbone(name, image_size_px=64)
     tokens = images_to_tokens(backbone.module.eval(), torch.zeros(2, 3, 64, 64))
     assert tokens.shape == (2, num_positions, backbone.module.num_features)
-    assert count_token_features(backbone) == backbone.module.num_features
+    assert count_tokens(backbone) == (num_positions, backbone.module.num_features)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_mambaout"])
@@ -56,7 +56,7 @@ def test_a_family_that_counts_no_prefix_has_its_class_token_left_out() -> None:
 
 def test_tokens_can_be_narrower_than_the_pooled_features() -> None:
     backbone = build_backbone("mobilenetv3_small_050", image_size_px=64)
-    assert (count_token_features(backbone), backbone.num_features) == (288, 1024)
+    assert (count_tokens(backbone), backbone.num_features) == ((4, 288), 1024)
 
 
 def test_weights_after_the_tokens_are_held_and_all_others_are_not() -> None:
@@ -91,7 +91,7 @@ class Returning(nn.Module):
 def test_a_backbone_without_positions_is_refused(features: object, reason: str) -> None:
     backbone = Backbone(Returning(features), 4, GREY, GREY, "bicubic", None)
     with pytest.raises(ConfigError) as caught:
-        count_token_features(backbone)
+        count_tokens(backbone)
     assert str(caught.value) == (
         f"head: this head looks at every position of an image, and Returning gives none ({reason}). "
         "Take --head linear or --head mlp, or another --backbone."
@@ -102,4 +102,4 @@ def test_a_map_of_another_width_than_the_backbone_claims_is_refused() -> None:
     module = Returning(torch.zeros(1, 5, 5, 4))
     module.num_features = 4  # type: ignore[assignment]
     with pytest.raises(ConfigError, match=r"what it returns has the shape \(1, 20, 5\)"):
-        count_token_features(Backbone(module, 4, GREY, GREY, "bicubic", None))
+        count_tokens(Backbone(module, 4, GREY, GREY, "bicubic", None))

@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 from tests.runs.conftest import LABELS, SETTINGS, TRAIN, VAL, Events, Start, build_table, ignore, write_table
 from torch import Tensor, nn
 
+from manylabel.bundle import export
+from manylabel.bundle.export import export_onnx
 from manylabel.data.annotations import Annotations, annotations_from_arrays
 from manylabel.data.formats.detect import load_annotations
 from manylabel.errors import ConfigError, DataError, ManylabelError, RunError
@@ -499,6 +501,20 @@ def test_a_frozen_run_does_not_go_on_with_another_backbone(start: Start, tmp_pat
         start(freeze="backbone", weights=str(weights), resume=True)
 
 
+@pytest.mark.parametrize("freeze", ["none", "backbone"])
+def test_a_head_that_looks_at_positions_is_trained_judged_and_recorded(
+    start: Start, monkeypatch: pytest.MonkeyPatch, freeze: str
+) -> None:
+    monkeypatch.setattr(export, "export_onnx", export_onnx)  # the graph that tests fill is that of a linear head
+    head = "ml_decoder,num_groups=2,hidden=16"
+    settings = {"head": head, "freeze": freeze, "image_size": 64, "ema": 0.5, "monitor": "average_precision_macro"}
+    run = start(epochs=3, **settings)
+    best = max(row["val_average_precision_macro"] for row in run.history)
+    assert run.reports["val"].metrics["average_precision_macro"].value == pytest.approx(best, abs=1e-6)
+    assert run.bundle.manifest.head == {"name": "ml_decoder", "text": head, "takes": "tokens", "num_features": 96}
+    assert "head.queries_QE" in load_file(run.bundle.weights_path)
+
+
 def test_batches_that_are_accumulated_learn_as_one_large_batch_does(start: Start) -> None:
     truth_NL = TRAIN.targets.present_NL()
     known_NL = np.random.default_rng(5).random(truth_NL.shape) < 0.7  # so that batches differ in what they know
@@ -578,6 +594,8 @@ def test_a_last_batch_of_one_image_is_left_out_where_norms_need_two(start: Start
     ("settings", "message"),
     [
         ({"monitor": "los"}, "monitor: unknown monitor 'los' (did you mean 'loss'?)"),
+        ({"head": "ml_decodr"}, "head: unknown head 'ml_decodr' (did you mean 'ml_decoder'?)"),
+        ({"head": "mlp,hiden=4"}, "head: unknown setting 'hiden' (did you mean 'hidden'?) of mlp"),
         ({"goal": "halv"}, "goal: unknown goal 'halv' (did you mean 'half'?)"),
         ({"loss": None, "augment": "lite"}, "augment: unknown preset 'lite'"),
         ({"head": "lin"}, "head: unknown head 'lin'"),
@@ -586,7 +604,7 @@ def test_a_last_batch_of_one_image_is_left_out_where_norms_need_two(start: Start
             "augment crop: out of range, got 2.0, expected 0.01 to 1.\nmix: unknown mix 'cutmx' (did you",
         ),
     ],
-    ids=["monitor", "goal", "augment", "head", "augment and mix"],
+    ids=["monitor", "nearly a head", "setting of a head", "goal", "augment", "head", "augment and mix"],
 )
 def test_a_name_that_does_not_exist_stops_before_anything_is_written(
     start: Start, tmp_path: Path, settings: Mapping[str, Any], message: str

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from manylabel.models.backbones import Backbone
 from manylabel.models.heads import HEADS, HeadKind, Takes, parse_head
-from manylabel.models.tokens import count_token_features, hold_unused_weights, images_to_tokens
+from manylabel.models.tokens import TokenExtractor, count_tokens, hold_unused_weights, images_to_tokens
 
 
 class Classifier(nn.Module):
@@ -38,6 +38,11 @@ class Classifier(nn.Module):
         features_BD: Tensor = self.backbone(images_BCHW)
         return features_BD
 
+    @property
+    def extractor(self) -> nn.Module:
+        """The backbone as a module that gives what the head takes."""
+        return TokenExtractor(self.backbone) if self.takes == "tokens" else self.backbone
+
     def answer(self, features: Tensor) -> Tensor:
         """Return logits [B, L] for what `extract` gave."""
         logits_BL: Tensor = self.head(self.dropout(features))
@@ -65,16 +70,16 @@ def build_classifier(
     if isinstance(head, str):
         name, settings = parse_head(head)
         head = HEADS[name]
-    built = head.build(count_features(backbone, head.takes), prevalence_L, **settings)
+    built = head.build(find_feature_shape(backbone, head.takes)[-1], prevalence_L, **settings)
     if head.takes == "tokens":
         hold_unused_weights(backbone)
     return Classifier(backbone.module, built, dropout, head.takes)
 
 
-def count_features(backbone: Backbone, takes: Takes) -> int:
-    """Return the width of what a head takes.
+def find_feature_shape(backbone: Backbone, takes: Takes) -> tuple[int, ...]:
+    """Return the shape of what a head takes of one image: (D,) for a vector, (T, D) for tokens.
 
     Raises:
         ConfigError: the backbone gives no features per position.
     """
-    return backbone.num_features if takes == "vector" else count_token_features(backbone)
+    return (backbone.num_features,) if takes == "vector" else count_tokens(backbone)

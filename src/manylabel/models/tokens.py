@@ -28,13 +28,26 @@ def _count_prefix_tokens(backbone: nn.Module) -> int:
     return int(getattr(backbone, "num_prefix_tokens", 1 if has_class_token else 0))
 
 
-def count_token_features(backbone: Backbone) -> int:
-    """Return the width of the tokens, which can be another than that of the pooled features.
+class TokenExtractor(nn.Module):
+    """A backbone that gives tokens in place of a vector."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Return tokens [B, T, D]."""
+        return images_to_tokens(self.backbone, images_BCHW)
+
+
+def count_tokens(backbone: Backbone) -> tuple[int, int]:
+    """Return the number of tokens of an image, and their width: it can be another than that of the pooled features.
 
     Raises:
         ConfigError: the backbone gives no features per position.
     """
-    return int(_compute_tokens(backbone).shape[2])
+    _, num_tokens, num_features = _compute_tokens(backbone).shape
+    return num_tokens, num_features
 
 
 def hold_unused_weights(backbone: Backbone) -> None:

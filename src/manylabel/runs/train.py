@@ -34,7 +34,7 @@ from manylabel.labels.predictions import Predictions
 from manylabel.losses import Loss, parse_loss
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.backbones import WeightsReport
-from manylabel.models.classifier import count_features
+from manylabel.models.classifier import find_feature_shape
 from manylabel.models.heads import parse_head
 from manylabel.runs.evaluate import judge, save_reports
 from manylabel.runs.facts import collect_hardware, collect_versions
@@ -296,7 +296,7 @@ def _build_manifest(name: str, config: TrainConfig, network: Network, tables: Ta
             "name": parse_head(config.head)[0],
             "text": config.head,
             "takes": takes,
-            "num_features": count_features(network.backbone, takes),
+            "num_features": find_feature_shape(network.backbone, takes)[-1],
         },
         provenance,
     )

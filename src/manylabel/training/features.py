@@ -161,7 +161,7 @@ def extract_features(
     """Return the table as features, computing those that the cache does not hold; images are not changed at random.
 
     Args:
-        backbone: from images [B, 3, H, W] to features [B, D]; it is put into evaluation mode.
+        backbone: from images [B, 3, H, W] to features [B, D], or to tokens [B, T, D]; it is put into evaluation mode.
         cache: the folder in which features of all backbones are kept.
         name: what the images are called in the progress.
         tell: told the progress.

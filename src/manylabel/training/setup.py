@@ -28,7 +28,7 @@ from manylabel.labels.statistics import prevalence
 from manylabel.losses import Loss, build_loss, describe_loss
 from manylabel.losses.counts import LabelCounts
 from manylabel.models.backbones import Backbone, build_backbone
-from manylabel.models.classifier import Classifier, build_classifier
+from manylabel.models.classifier import Classifier, build_classifier, find_feature_shape
 from manylabel.training.budget import plan_epochs
 from manylabel.training.config import TrainConfig, parse_budget_seconds
 from manylabel.training.ema import build_average
@@ -172,7 +172,8 @@ def _build_sources(
     """Prepare the images; with a frozen backbone its answers are computed once and only the head is trained on them."""
     preprocess, classifier = network.preprocess, network.classifier
     if config.freeze == "backbone":
-        backbone = classifier.backbone.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        shape = find_feature_shape(network.backbone, classifier.takes)
+        backbone = classifier.extractor.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
         def extract(table: Annotations, part: str) -> FeatureDataset:
             return extract_features(
@@ -186,7 +187,7 @@ def _build_sources(
         # The head is the classifier's own: what it learns here the whole model knows.
         model = Classifier(nn.Identity(), classifier.head, config.dropout)
         identity = {"features of the backbone": identify_backbone(backbone, preprocess)}
-        return _Sources(model, train_set, val_set, (network.backbone.num_features,), identity)
+        return _Sources(model, train_set, val_set, shape, identity)
     augmentation = build_augmentation(parse_augment(config.augment), preprocess)
     images = ImageCache(config.image_cache) if config.image_cache else None
     return _Sources(
