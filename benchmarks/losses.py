@@ -63,8 +63,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _prepare_demo(folder: Path) -> tuple[ml.TrainConfig, Parts]:
-    """Return the demo's recipe, twice as long, on a third of its images."""
-    table = ml.write_demo(folder / "demo", num_images={"train": 2000, "val": 600, "test": 1500})
+    """Return the demo's recipe, twice as long, on a quarter of its images."""
+    table = ml.write_demo(folder / "demo", num_images={"train": 1500, "val": 400, "test": 1000})
     return replace(DEMO_CONFIG, epochs=6, workers=0), ml.load_annotations(table).parts()
 
 
