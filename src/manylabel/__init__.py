@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from manylabel.runs.cross_validate import CrossValidation as CrossValidation
     from manylabel.runs.cross_validate import cross_validate as cross_validate
     from manylabel.runs.evaluate import evaluate as evaluate
+    from manylabel.runs.find_lr import find_lr as find_lr
     from manylabel.runs.train import Run as Run
     from manylabel.runs.train import train as train
     from manylabel.training.config import TrainConfig as TrainConfig
@@ -74,6 +75,7 @@ _MODULE_OF = {
     "draw_prediction": "inference.picture",
     "evaluate": "runs.evaluate",
     "evaluate_predictions": "evaluation.evaluate",
+    "find_lr": "runs.find_lr",
     "load": "inference.predictor",
     "load_annotations": "data.formats.detect",
     "load_bundle": "bundle.bundle",

@@ -9,7 +9,7 @@ import pytest
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.preprocess import Preprocess
-from manylabel.training.budget import plan_epochs
+from manylabel.training.budget import Plan, plan_epochs
 from manylabel.training.loading import ImageDataset
 
 
@@ -33,4 +33,14 @@ def test_as_many_epochs_as_fit_with_a_reserve(
     clock = iter([0.0, 10.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     train_set = ImageDataset(make_table(10), preprocess)
-    assert plan_epochs(budget_seconds, train_set, 6, 1.0, workers) == expected
+    assert plan_epochs(budget_seconds, train_set, 6, 1.0, workers) == Plan(expected, 24.0 if workers == 0 else 12.0)
+
+
+def test_what_more_time_would_buy_is_said() -> None:
+    # 0.85 of the budget is for training: twice 12 epochs of 85 s need 24 * 100 s.
+    assert Plan(12, 85.0).describe("20m") == (
+        "Budget 20m: 12 epochs fit, about 1 min 25 s each; twice as many need 40 min 0 s."
+    )
+    assert Plan(1, 8500.0).describe("90s") == (
+        "Budget 90s: 1 epoch fits, about 2 h 21 min each; twice as many need 5 h 33 min."
+    )

@@ -85,6 +85,9 @@ NumFolds = Annotated[
 FoldsOut = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where the answers and the figures of the folds go.")
 ]
+CurveOut = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE.png", help="Draw the loss over the learning rate there.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -366,6 +369,12 @@ def _start_cross_validate(**given: Any) -> int:
     return run_cross_validate(**given)
 
 
+def _start_find_lr(**given: Any) -> int:
+    from manylabel.cli.find_lr import run_find_lr
+
+    return run_find_lr(**given)
+
+
 _REQUIRED = signatures.Parameter.empty
 _READING_FLAGS: Mapping[str, tuple[Any, Any]] = {
     "layout": (Layout, None),
@@ -393,6 +402,13 @@ _CROSS_VALIDATE_FLAGS: Mapping[str, tuple[Any, Any]] = {
     "config_file": (ConfigFile, None),
     **_READING_FLAGS,
 }
+_FIND_LR_FLAGS: Mapping[str, tuple[Any, Any]] = {
+    "data": (Data, _REQUIRED),
+    "out": (CurveOut, None),
+    "images": (Images, None),
+    "config_file": (ConfigFile, None),
+    **_READING_FLAGS,
+}
 
 
 def _build_flag(field: Any, kind: Any) -> signatures.Parameter:
@@ -413,6 +429,13 @@ app.command("train")(
         _start_train,
         _TRAIN_FLAGS,
         "Train a model on DATA, choose its thresholds, judge it and write everything to --out.",
+    )
+)
+app.command("find-lr")(
+    _build_command(
+        _start_find_lr,
+        _FIND_LR_FLAGS,
+        "Try a range of learning rates for a hundred steps on DATA, and suggest one.",
     )
 )
 app.command("cross-validate")(

@@ -87,6 +87,41 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
     write_bytes_atomically(path, render_curves(history, _check_format(path), theme=theme))
 
 
+def draw_learning_rates(
+    learning_rates: Sequence[float],
+    losses: Sequence[float],
+    suggestion: float,
+    path: str | os.PathLike[str],
+    *,
+    theme: Theme = "light",
+) -> None:
+    """Write a picture of the loss over the learning rate, the suggested one marked.
+
+    Args:
+        learning_rates: rising, above 0; one for each loss.
+        path: a file that ends in .png, .svg or .pdf.
+        theme: `light` or `dark`.
+
+    Raises:
+        RunError: the file cannot be written.
+        ConfigError: the path ends in something else.
+    """
+    file_format = _check_format(path)
+    from matplotlib.figure import Figure
+
+    colours = _COLOURS[theme]
+    with _style(theme):
+        figure = Figure(figsize=(6.4, 3.9), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(learning_rates, losses, color=colours.right)
+        axes.axvline(suggestion, color=colours.wrong, linestyle="--", label=f"suggested: {suggestion:g}")
+        axes.set_xscale("log")
+        axes.set_title("Loss while the learning rate rises")
+        axes.set_xlabel("learning rate")
+        axes.legend(frameon=False)
+        write_bytes_atomically(path, _to_bytes(figure, file_format))
+
+
 def draw_confusion_grid(report: Report, path: str | os.PathLike[str], *, theme: Theme = "light") -> None:
     """Write a picture with a square for each label: how many images were decided rightly and wrongly, of which truth.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from manylabel.training.features import FeatureDataset
 from manylabel.training.loading import ImageDataset
@@ -15,13 +16,42 @@ _VALIDATION_SPEED_UP = 3.0
 """A validation image costs a forward pass where a training image costs about three."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many epochs fit into a budget, and how long each is expected to take."""
+
+    epochs: int
+    epoch_seconds: float
+
+    def describe(self, budget: str) -> str:
+        """Return a sentence with what fits, and what twice as many epochs would need."""
+        more = describe_seconds(2 * self.epochs * self.epoch_seconds / _USABLE_SHARE)
+        fits = "1 epoch fits" if self.epochs == 1 else f"{self.epochs} epochs fit"
+        return f"Budget {budget}: {fits}, about {describe_seconds(self.epoch_seconds)} each; twice as many need {more}."
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a time as one would say it.
+
+    Example:
+        >>> describe_seconds(8.4), describe_seconds(95), describe_seconds(5500)
+        ('8 s', '1 min 35 s', '1 h 31 min')
+    """
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def plan_epochs(
     budget_seconds: float,
     train_set: ImageDataset | FeatureDataset,
     num_val: int,
     step_images_per_second: float,
     workers: int,
-) -> int:
+) -> Plan:
     """Return how many epochs fit, at least one: the slower of decoding and computing sets the pace.
 
     Args:
@@ -37,4 +67,4 @@ def plan_epochs(
     else:
         images_per_second = min(decode_images_per_second, step_images_per_second)
     epoch_seconds = (len(train_set) + num_val / _VALIDATION_SPEED_UP) / images_per_second
-    return max(1, int(_USABLE_SHARE * budget_seconds / epoch_seconds))
+    return Plan(max(1, int(_USABLE_SHARE * budget_seconds / epoch_seconds)), epoch_seconds)

@@ -247,9 +247,9 @@ def _resolve(
     tell("note", {"message": precision.describe()})
     if config.budget:
         rate = precision.images_per_second[precision.precision]
-        epochs = plan_epochs(parse_budget_seconds(config.budget), sources.train, len(sources.val), rate, config.workers)
-        tell("note", {"message": f"Budget {config.budget}: {epochs} epochs fit."})
-        config = replace(config, epochs=epochs)
+        plan = plan_epochs(parse_budget_seconds(config.budget), sources.train, len(sources.val), rate, config.workers)
+        tell("note", {"message": plan.describe(config.budget)})
+        config = replace(config, epochs=plan.epochs)
     return config, precision
 
 
