@@ -23,7 +23,7 @@ def run_find_lr(
     console = build_results_console()
     console.print(f"Suggested: --lr {found.suggestion:g}", markup=False)
     console.print(
-        f"There the loss had fallen halfway; it was lowest at {found.lowest:.1g}. {len(found.losses)} steps.",
+        f"A tenth of {found.limit:.1g}, beyond which the loss rises ({len(found.losses)} steps were tried).",
         markup=False,
     )
     if out is not None:

@@ -116,6 +116,8 @@ def draw_learning_rates(
         axes.plot(learning_rates, losses, color=colours.right)
         axes.axvline(suggestion, color=colours.wrong, linestyle="--", label=f"suggested: {suggestion:g}")
         axes.set_xscale("log")
+        lowest, highest = min(losses), min(max(losses), 2 * losses[0])  # where it is lost does not matter
+        axes.set_ylim(lowest - 0.1 * (highest - lowest), highest + 0.05 * (highest - lowest))
         axes.set_title("Loss while the learning rate rises")
         axes.set_xlabel("learning rate")
         axes.legend(frameon=False)

@@ -21,6 +21,12 @@ _SMOOTHING = 0.9
 _LOST = 3.0
 """A loss of so many times the best will not come back: the test ends."""
 
+_NEARLY = 1.05
+"""A loss within this factor of the lowest has not risen yet: batches differ by as much."""
+
+_CAUTION = 10.0
+"""At its limit a run is lost in a hundred steps; it has to last for thousands."""
+
 _LEAST_STEPS = 10
 
 
@@ -28,14 +34,13 @@ _LEAST_STEPS = 10
 class RangeTest:
     """The learning rates that were tried, the smoothed loss at each, and what follows.
 
-    `suggestion` is where half of the fall of the loss was done, rounded to one figure; `lowest` is where it was least:
-    a run that starts there is near its end.
+    `limit` is the largest learning rate before the loss rises for good, `suggestion` a tenth of it, rounded.
     """
 
     learning_rates: tuple[float, ...]
     losses: tuple[float, ...]
     suggestion: float
-    lowest: float
+    limit: float
 
 
 def run_range_test(parts: LoopParts, tell: OnEvent = tell_nobody) -> RangeTest:
@@ -44,7 +49,7 @@ def run_range_test(parts: LoopParts, tell: OnEvent = tell_nobody) -> RangeTest:
     The groups of the optimiser keep their ratios to one another.
 
     Raises:
-        RunError: the loss was not finite from the start, or never fell.
+        RunError: the loss is not finite or rises from the start.
     """
     tell("stage", {"name": "Trying learning rates", "total": NUM_STEPS})
     rates = np.geomspace(LOWEST, HIGHEST, NUM_STEPS)
@@ -86,19 +91,22 @@ def _repeat(parts: LoopParts, least_images: int) -> Iterator[Batch]:
 
 
 def _judge(tried: list[float], losses: list[float]) -> RangeTest:
-    lowest = int(np.argmin(losses)) if losses else 0
-    if lowest < _LEAST_STEPS:
+    """Find the last learning rate at which the loss was still nearly as low as anywhere.
+
+    Where it falls says little: the head starts at the frequency of the labels, and what is gained in a hundred steps is
+    less than the batches differ.
+    """
+    is_low = [loss <= _NEARLY * min(losses) for loss in losses]
+    last = max((step for step, low in enumerate(is_low) if low), default=0)
+    if last < _LEAST_STEPS:
         raise RunError(
             build_message(
                 "learning rates",
-                "the loss never fell" if losses else "the loss is not finite from the start",
+                "the loss rises from the start" if losses else "the loss is not finite from the start",
                 do="Check the labels with 'manylabel inspect', or try another --loss",
             )
         )
-    # Where the curve is steepest depends on the noise of single batches; where half of the fall is done hardly does.
-    half = (float(np.median(losses[:_LEAST_STEPS])) + losses[lowest]) / 2
-    above = [step for step in range(lowest) if losses[step] > half]
-    return RangeTest(tuple(tried), tuple(losses), round_to_one_figure(tried[max(above, default=0)]), tried[lowest])
+    return RangeTest(tuple(tried), tuple(losses), round_to_one_figure(tried[last] / _CAUTION), tried[last])
 
 
 def round_to_one_figure(value: float) -> float:
