@@ -74,6 +74,8 @@ MORE_LIBRARIES: Mapping[str, set[str]] = {
     "manylabel.labels.predictions": {"pyarrow"},  # predictions on disk are Parquet
     "manylabel.data.demo": {"sklearn"},  # the handwritten digits
     "manylabel.augment.preview": {"matplotlib"},  # the picture of what augmentation does
+    "manylabel.training.tracking": {"mlflow"},  # told where its files go; Accelerate writes them
+    "manylabel.runs.study": {"optuna"},  # the trials of a search
     "manylabel.bundle.export": {"torch", "onnx", "safetensors"},  # the one place that turns weights into a bundle
 }
 """What one module may import beyond its package."""

@@ -26,6 +26,7 @@ from manylabel.training.config import (
     SCHEDULES,
     TrainConfig,
 )
+from manylabel.training.tracking import TRACKERS
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
@@ -35,6 +36,7 @@ CHOICES = {
     "precision": PRECISION_CHOICES,
     "sampler": SAMPLERS,
     "schedule": SCHEDULES,
+    "track": TRACKERS,
 }
 
 

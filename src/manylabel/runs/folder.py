@@ -64,6 +64,11 @@ class RunFolder:
         return self.path / "pictures"
 
     @property
+    def tracking(self) -> Path:
+        """What the trackers were told, a folder for each."""
+        return self.path / "tracking"
+
+    @property
     def bundle(self) -> Path:
         """The model."""
         return self.path / "bundle"
@@ -89,7 +94,7 @@ class RunFolder:
     @property
     def _own(self) -> tuple[Path, ...]:
         files = (self.config, self.data, self.history, self.metrics, self.report)
-        folders = (self.checkpoints, self.pictures, self.bundle, self.path / "predictions")
+        folders = (self.checkpoints, self.pictures, self.bundle, self.path / "predictions", self.tracking)
         return (*files, label_names_path(self.data), *folders)
 
 

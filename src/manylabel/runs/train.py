@@ -48,6 +48,7 @@ from manylabel.training.events import OnEvent
 from manylabel.training.loop import run_loop
 from manylabel.training.samplers import parse_sampler
 from manylabel.training.setup import Network, Setup, build_network, build_setup
+from manylabel.training.tracking import parse_track, start_tracking
 
 _PARITY_IMAGES = 16
 
@@ -124,11 +125,25 @@ def _train(
     progress = _load_progress(setup, folder, tell) if config.resume else Progress()
     save_delimited(tables.merge(), folder.data)
     _save_config(folder, setup, tables, network, resolved)
-    status, exit_code = _run_to_end(setup, progress, tell)
-    if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
-        tell("note", {"message": "No epoch has ended: the model is that of the last step."})
-    bundle, reports = _finish(folder, setup, network, tables, images_BCHW, progress, tell)
+    name, history = out.resolve().name, progress.history
+    with start_tracking(
+        setup.parts.config.to_dict(), folder.tracking, history, tell, run_name=name, is_resumed=config.resume
+    ) as tracking:
+        status, exit_code = _run_to_end(setup, progress, tracking.tell)
+        if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
+            tell("note", {"message": "No epoch has ended: the model is that of the last step."})
+        bundle, reports = _finish(folder, setup, network, tables, images_BCHW, progress, tell)
+        tracking.log_final(_collect_final(reports), progress.epoch)
     return Run(out, bundle, tuple(progress.history), reports, status, exit_code)
+
+
+def _collect_final(reports: Mapping[str, Report]) -> dict[str, float]:
+    """Return the metrics of every part that was judged, with the thresholds that the model has."""
+    return {
+        f"final_{part}_{name}": metric.value
+        for part, report in reports.items()
+        for name, metric in report.metrics.items()
+    }
 
 
 def check_names(config: TrainConfig) -> None:
@@ -150,6 +165,7 @@ def check_names(config: TrainConfig) -> None:
         "loss": parse_loss,
         "sampler": parse_sampler,
         "head": parse_head,
+        "track": parse_track,
     }
     for field, parse in parsers.items():
         try:

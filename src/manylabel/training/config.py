@@ -108,6 +108,10 @@ class TrainConfig:
     max_bad_images: float = _knob(
         0.01, "The share of images that may be unusable; they are skipped, counted and named. More stops the run."
     )
+    track: str = _knob(
+        "",
+        "Trackers to tell besides: tensorboard, mlflow, wandb, joined by commas; their files go into the run folder.",
+    )
     seed: int = _knob(0, "The same seed, data and machine give the same weights.")
     resume: bool = _knob(False, "Go on with the run in --out from its last checkpoint.")
 
