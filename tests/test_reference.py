@@ -18,6 +18,7 @@ from manylabel.decisions import GOALS
 from manylabel.losses import LOSSES
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.heads import HEADS
+from manylabel.runs.search_spaces import SPACES
 from manylabel.training.config import (
     CALIBRATIONS,
     FREEZE_CHOICES,
@@ -115,7 +116,10 @@ def find_command_faults(page: str, commands: Mapping[str, Any]) -> list[str]:
     settings = {f"--{field.name.replace('_', '-')}" for field in fields(TrainConfig)}
     for name, command in commands.items():
         flags = {option.opts[0] for option in command.params if option.opts[0].startswith("--")} - {"--help"}
-        flags -= settings if name in ("train", "cross-validate", "find-lr") else set()
+        if name in ("train", "cross-validate", "find-lr", "search"):
+            flags -= settings - (
+                {"--budget"} if name == "search" else set()
+            )  # there it is the time of the whole search
         shown = {row for row in read_rows(read_section(page, name)) if row.startswith("--")}
         faults += [f"{name}: {flag} is missing" for flag in sorted(flags - shown)]
         faults += [f"{name}: {flag} is no flag" for flag in sorted(shown - flags)]
@@ -207,6 +211,15 @@ def test_every_mix_has_a_row_with_its_defaults() -> None:
     assert find_mix_faults(section) == []
     assert len(find_mix_faults(section.replace("| `union` |", "| `weighted` |"))) == 1
     assert [field.name for field in fields(MixSettings)] == ["name", "share", "alpha", "truth"]
+
+
+def test_every_space_of_search_has_a_table_with_its_values() -> None:
+    section = read_section(read_page("losses_heads_goals.md"), "Spaces")
+    shown = {name: [cell.strip("`") for cell in cells[1:]] for name, cells in read_rows(section).items()}
+    names = list(dict.fromkeys(name for knobs in SPACES.values() for name in knobs))
+    assert shown == {
+        name: [knobs[name].describe() if name in knobs else "-" for knobs in SPACES.values()] for name in names
+    }
 
 
 def test_every_metric_has_a_row_and_no_row_is_left_over() -> None:

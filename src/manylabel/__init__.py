@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from manylabel.runs.cross_validate import cross_validate as cross_validate
     from manylabel.runs.evaluate import evaluate as evaluate
     from manylabel.runs.find_lr import find_lr as find_lr
+    from manylabel.runs.search import search as search
     from manylabel.runs.train import Run as Run
     from manylabel.runs.train import train as train
     from manylabel.training.config import TrainConfig as TrainConfig
@@ -83,6 +84,7 @@ _MODULE_OF = {
     "load_predictions": "labels.predictions",
     "save_annotations": "data.formats.saving",
     "save_delimited": "data.formats.delimited",
+    "search": "runs.search",
     "split": "data.splits",
     "split_folds": "data.splits",
     "train": "runs.train",

@@ -85,6 +85,30 @@ NumFolds = Annotated[
 FoldsOut = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where the answers and the figures of the folds go.")
 ]
+SearchOut = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="DIR", help="The folder of the search; what it holds of this search goes on.",
+        show_default=False,
+    ),
+]  # fmt: skip
+SpaceName = Annotated[
+    str | None,
+    typer.Option("--space", metavar="NAME", help="What is searched: head (default with --freeze backbone) or full."),
+]
+NumTrials = Annotated[
+    int | None,
+    typer.Option("--trials", min=1, metavar="N", help="How many trials; by default 30, or what fits into --budget."),
+]
+SearchBudget = Annotated[
+    str, typer.Option("--budget", metavar="TIME", help="Time for the whole search, such as 20m or 1.5h.")
+]
+NumRepeats = Annotated[
+    int,
+    typer.Option(
+        "--repeats", min=0, metavar="N", help="More seeds for the best settings and for those as given, at the end."
+    ),
+]
 CurveOut = Annotated[
     Path | None, typer.Option("--out", metavar="FILE.png", help="Draw the loss over the learning rate there.")
 ]
@@ -334,13 +358,13 @@ def _build_command(start: Callable[..., int], own: Mapping[str, tuple[Any, Any]]
 
     Args:
         start: given the flags, with all settings as `settings` and all that says how DATA is read as `reading`.
-        own: the flags that are no setting, with what they are and their default.
+        own: the flags that are no setting, or another thing than the setting of that name, with their default.
     """
 
     def command(**given: Any) -> None:
         from manylabel.cli.tables import Reading
 
-        settings = {field.name: given.pop(field.name) for field in fields(TrainConfig)}
+        settings = {field.name: given.pop(field.name) for field in fields(TrainConfig) if field.name not in own}
         reading = Reading(**{field.name: given.pop(field.name) for field in fields(Reading)})
         chosen = {key: value for key, value in settings.items() if value is not None}
         raise typer.Exit(start(reading=reading, settings=chosen, **given))
@@ -350,7 +374,7 @@ def _build_command(start: Callable[..., int], own: Mapping[str, tuple[Any, Any]]
         for name, (annotation, default) in own.items()
     ]
     kinds = get_type_hints(TrainConfig)
-    parameters += [_build_flag(field, kinds[field.name]) for field in fields(TrainConfig)]
+    parameters += [_build_flag(field, kinds[field.name]) for field in fields(TrainConfig) if field.name not in own]
     command.__signature__ = signatures.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = text
@@ -373,6 +397,12 @@ def _start_find_lr(**given: Any) -> int:
     from manylabel.cli.find_lr import run_find_lr
 
     return run_find_lr(**given)
+
+
+def _start_search(**given: Any) -> int:
+    from manylabel.cli.search import run_search
+
+    return run_search(**given)
 
 
 _REQUIRED = signatures.Parameter.empty
@@ -406,6 +436,18 @@ _FIND_LR_FLAGS: Mapping[str, tuple[Any, Any]] = {
     "data": (Data, _REQUIRED),
     "out": (CurveOut, None),
     "images": (Images, None),
+    "config_file": (ConfigFile, None),
+    **_READING_FLAGS,
+}
+_SEARCH_FLAGS: Mapping[str, tuple[Any, Any]] = {
+    "data": (Data, _REQUIRED),
+    "out": (SearchOut, _REQUIRED),
+    "space": (SpaceName, None),
+    "trials": (NumTrials, None),
+    "budget": (SearchBudget, ""),
+    "repeats": (NumRepeats, 3),
+    "images": (Images, None),
+    "val": (ValData, None),
     "config_file": (ConfigFile, None),
     **_READING_FLAGS,
 }
@@ -443,6 +485,13 @@ app.command("cross-validate")(
         _start_cross_validate,
         _CROSS_VALIDATE_FLAGS,
         "Train once for each fold of DATA on all others, and judge every image by a model that never saw it.",
+    )
+)
+app.command("search")(
+    _build_command(
+        _start_search,
+        _SEARCH_FLAGS,
+        "Try settings on DATA, judged by its validation images, and say how much of the best is luck.",
     )
 )
 
