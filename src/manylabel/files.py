@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from manylabel.errors import RunError, build_message
@@ -24,12 +25,35 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
+        sync_folder(target.parent)
     except OSError as error:
         raise RunError(describe_write_error(target, len(data), error)) from error
     finally:
         # Once it has its place there is none; else it is half a file, also where the user interrupted.
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names of a folder to the disk, so that a power cut does not undo a move; not every system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems do not know it; the file itself is written
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed writers left below a folder: call it only where nobody writes now."""
+    for partial in folder.rglob("*.partial"):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from manylabel.errors import RunError
-from manylabel.training.checkpoints import Progress, load_checkpoint, load_weights, save_checkpoint, save_weights
+from manylabel.training.checkpoints import (
+    Progress,
+    load_checkpoint,
+    load_weights,
+    mend_checkpoints,
+    save_checkpoint,
+    save_weights,
+)
 from manylabel.training.ema import build_average
 
 IDENTITY = {"training table": "abc", "lr": "0.001"}
@@ -58,9 +65,15 @@ PROGRESS = Progress(
 )
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a checkpoint belongs, beside the best weights of an epoch that has ended."""
+    save_weights(tmp_path / "best.safetensors", {"a": torch.arange(3.0)})
+    return tmp_path / "last.safetensors"
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.9], ids=["without average", "with average"])
-def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, decay: float) -> None:
-    path = tmp_path / "last.safetensors"
+def test_a_run_goes_on_as_if_it_had_never_stopped(path: Path, decay: float) -> None:
     whole = build(decay=decay)
     step(*whole, count=3)
     save_checkpoint(path, *whole, PROGRESS, IDENTITY)
@@ -88,8 +101,7 @@ def test_a_checkpoint_before_the_first_step_comes_back_too(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("key", "given"), [("training table", "xyz"), ("lr", "0.01"), ("a setting that is newer than the run", "1")]
 )
-def test_another_run_is_refused_with_what_differs_and_nothing_is_loaded(tmp_path: Path, key: str, given: str) -> None:
-    path = tmp_path / "last.safetensors"
+def test_another_run_is_refused_with_what_differs_and_nothing_is_loaded(path: Path, key: str, given: str) -> None:
     save_checkpoint(path, *build(), PROGRESS, IDENTITY)
     resumed = build(seed=1)
     before = [tensor.clone() for tensor in everything(*resumed)]
@@ -100,6 +112,124 @@ def test_another_run_is_refused_with_what_differs_and_nothing_is_loaded(tmp_path
         "Resume with the same data and settings, or start a new run in another --out."
     )
     assert all(torch.equal(one, other) for one, other in zip(everything(*resumed), before, strict=True))
+
+
+def test_all_that_differs_is_listed(path: Path) -> None:
+    save_checkpoint(path, *build(), PROGRESS, IDENTITY)
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path, *build(), {"training table": "xyz", "lr": "0.01"})
+    assert str(caught.value).splitlines() == [
+        f"{path}: the run was started with another training table, got 'xyz', expected 'abc'.",
+        f"{path}: the run was started with another lr, got '0.01', expected '0.001'.",
+        "Resume with the same data and settings, or start a new run in another --out.",
+    ]
+
+
+def test_weights_of_another_network_are_refused(path: Path) -> None:
+    save_checkpoint(path, *build(), PROGRESS, IDENTITY)
+    other = nn.Sequential(nn.Linear(4, 9))
+    with pytest.raises(RunError, match=r"last\.safetensors: its weights are not those of this network \(Error\(s\) in"):
+        load_checkpoint(path, other, None, torch.optim.AdamW(other.parameters()), IDENTITY)
+
+
+def test_the_file_of_a_newer_version_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manylabel.training.checkpoints.VERSION", 7)
+    save_checkpoint(path, *build(), PROGRESS, IDENTITY)
+    monkeypatch.undo()
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path, *build(), IDENTITY)
+    assert str(caught.value) == (
+        f"{path}: the checkpoint was written by a newer manylabel, got 7, expected version 1. "
+        "Install the version that config.json names, or start a new run in another --out."
+    )
+
+
+# --- two of them -----------------------------------------------------------------------------------------------------
+
+
+def save_twice(path: Path) -> None:
+    """Leave a checkpoint of step 19 and, newer, one of step 20 with other best weights."""
+    parts = build()
+    save_checkpoint(path, *parts, PROGRESS, IDENTITY)
+    step(*parts, count=1)
+    save_weights(path.with_name("best.safetensors"), {"a": torch.zeros(3)})
+    save_checkpoint(path, *parts, replace(PROGRESS, step=20), IDENTITY)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_two_are_kept(path: Path) -> None:
+    save_twice(path)
+    save_checkpoint(path, *build(), replace(PROGRESS, step=21), IDENTITY)
+    assert names_in(path.parent) == ["best.safetensors", "last.safetensors", "previous.safetensors"]
+    steps = [
+        load_checkpoint(path.with_name(f"{name}.safetensors"), *build(), IDENTITY).step for name in ("last", "previous")
+    ]
+    assert steps == [21, 20]
+
+
+def test_a_kill_between_the_two_moves_loses_nothing(path: Path) -> None:
+    save_twice(path)
+    path.unlink()
+    messages: list[str] = []
+    progress = load_checkpoint(path, *build(), IDENTITY, lambda _, facts: messages.append(facts["message"]))
+    assert progress.step == 19
+    previous = path.with_name("previous.safetensors")
+    assert messages == [
+        f"Warning: {path}: the checkpoint is missing. The run goes on from the one before it, {previous}."
+    ]
+
+
+def test_a_damaged_one_is_put_aside_and_the_best_weights_go_back_as_well(path: Path) -> None:
+    save_twice(path)
+    damaged = cut(path.read_bytes())
+    path.write_bytes(damaged)
+    parts = build()
+    progress = load_checkpoint(path, *parts, IDENTITY)
+    mend_checkpoints(path)
+    assert names_in(path.parent) == ["best.safetensors", "damaged.safetensors", "previous.safetensors"]
+    assert load_weights(path.with_name("best.safetensors"))["a"].tolist() == [0, 1, 2]
+    # It never takes the place of the whole one.
+    save_checkpoint(path, *parts, progress, IDENTITY)
+    path.unlink()
+    assert load_checkpoint(path, *build(), IDENTITY).step == 19
+
+
+def test_best_weights_of_an_epoch_that_is_not_in_the_checkpoint_go_away(path: Path) -> None:
+    save_checkpoint(path, *build(), Progress(), IDENTITY)
+    mend_checkpoints(path)
+    assert names_in(path.parent) == ["last.safetensors"]
+
+
+def test_where_both_are_damaged_nothing_is_touched(path: Path) -> None:
+    save_twice(path)
+    previous = path.with_name("previous.safetensors")
+    for file in (path, previous):
+        file.write_bytes(cut(file.read_bytes()))
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path, *build(), IDENTITY)
+    assert str(caught.value).splitlines() == [
+        f"{path}: the checkpoint is damaged (its checksum does not fit).",
+        f"{previous}: the checkpoint is damaged (its checksum does not fit).",
+        f"{path.parent}: no checkpoint is left to go on from. Copy a whole one there from a backup, or start a new run "
+        "in another --out; nothing was changed.",
+    ]
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.03, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damage_anywhere_is_seen(path: Path, share: float, damage: str) -> None:
+    save_checkpoint(path, *build(), PROGRESS, IDENTITY)
+    data = path.read_bytes()
+    place = int(share * len(data))
+    flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    path.write_bytes(data[:place] if damage == "cut" else flipped)
+    with pytest.raises(RunError, match="its checksum does not fit"):
+        load_checkpoint(path, *build(), IDENTITY)
 
 
 def cut(data: bytes) -> bytes:
@@ -119,14 +249,12 @@ def flip(data: bytes) -> bytes:
         pytest.param(lambda data: b"\x80\x04" + data, "the checkpoint is damaged", id="no safetensors"),
     ],
 )
-def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, damage: Any, reason: str) -> None:
-    path = tmp_path / "last.safetensors"
+def test_a_damaged_checkpoint_is_named(path: Path, damage: Any, reason: str) -> None:
     save_checkpoint(path, *build(), PROGRESS, IDENTITY)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RunError) as caught:
         load_checkpoint(path, *build(), IDENTITY)
-    assert str(caught.value).startswith(f"{path}: {reason} (")
-    assert str(caught.value).endswith("Start a new run in another --out.")
+    assert str(caught.value).startswith(f"{path}: {reason} (its checksum does not fit).")
 
 
 def test_weights_alone_are_no_checkpoint(tmp_path: Path) -> None:
@@ -144,6 +272,15 @@ def test_a_checkpoint_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: there is no checkpoint. Start the run without --resume."
 
 
+def test_damaged_weights_say_that_the_checkpoint_has_them_too(tmp_path: Path) -> None:
+    save_weights(tmp_path / "best.safetensors", {"a": torch.zeros(1)})
+    (tmp_path / "best.safetensors").write_bytes(b"")
+    with pytest.raises(
+        RunError, match=r"fit\)\. Give the same command with --resume: the checkpoint holds these weights"
+    ):
+        load_weights(tmp_path / "best.safetensors")
+
+
 def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
     state = build()[0].to(memory_format=torch.channels_last).state_dict()
     save_weights(tmp_path / "best.safetensors", state, {"epoch": "3"})
@@ -152,8 +289,7 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
-def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "last.safetensors"
+def test_a_full_disk_leaves_the_older_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = build()
     save_checkpoint(path, *parts, PROGRESS, IDENTITY)
     older = path.read_bytes()
@@ -163,7 +299,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(RunError, match=r"last\.safetensors: cannot write [\d,]+ bytes \(No space left on device\)"):
+    with pytest.raises(RunError, match=r"last\.safetensors\S*: cannot write [\d,]+ bytes \(No space left on device\)"):
         save_checkpoint(path, *parts, PROGRESS, IDENTITY)
     assert path.read_bytes() == older
-    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
+    assert names_in(path.parent) == ["best.safetensors", "last.safetensors"]

@@ -35,13 +35,18 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The last state, to go on from, and the best weights."""
+        """The last two states, to go on from, and the best weights."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path:
         """Everything that a run needs to go on bit for bit."""
         return self.checkpoints / "last.safetensors"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The checkpoint before it, should that one be damaged."""
+        return self.checkpoints / "previous.safetensors"
 
     @property
     def best_weights(self) -> Path:
@@ -79,6 +84,17 @@ class RunFolder:
         return self.path / "bundle.unfinished"
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to go on from, whole or not."""
+        return self.last_checkpoint.exists() or self.previous_checkpoint.exists()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run was killed here before its first checkpoint: nothing that anybody could go on with or use."""
+        has_results = any(path.exists() for path in (self.history, self.metrics, self.report, self.bundle))
+        return self.is_run and not self.has_checkpoint and not has_results
+
+    @property
     def is_run(self) -> bool:
         """Whether the settings here were written by a run, and not by a person for something else."""
         try:
@@ -102,21 +118,21 @@ def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> 
     """Make the folder of a new run, or find that of a run that goes on.
 
     Args:
-        resume: whether the folder has to hold a run already; a new run never touches another one's files.
+        resume: whether a run that is here goes on; a new run never touches another one's files.
         num_bytes: about how much the run will write; less free space is an error now, not in the last epoch.
 
     Raises:
-        RunError: the folder holds another run (or, to resume, none), cannot be made, or has too little space.
+        RunError: the folder holds another run (or, to resume, something else), cannot be made, or has too little space.
     """
     folder = RunFolder(path)
     if path.exists() and not path.is_dir():
         raise RunError(build_message(path, "a file stands where the run's folder should be", do="Choose another --out"))
     taken = [own.name for own in folder._own if own.exists()]
-    if resume and not folder.last_checkpoint.exists():
-        raise RunError(build_message(path, "there is no run to go on with", do="Start one without --resume"))
-    # A run that failed before its first checkpoint left nothing that anybody could go on with or use.
-    is_abandoned = folder.is_run and not folder.last_checkpoint.exists() and not folder.bundle.exists()
-    if taken and not resume and not is_abandoned:
+    if resume and taken and not folder.is_begun and not folder.has_checkpoint:
+        problem = f"there is no checkpoint to go on from, and the folder is not empty ({join_names(taken)})"
+        do = "Put the run's checkpoints folder back, or start a new run in another --out"
+        raise RunError(build_message(path, problem, do=do))
+    if taken and not resume and not folder.is_begun:
         raise RunError(
             build_message(
                 path,
@@ -126,7 +142,8 @@ def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> 
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path).free
+        # What is here already needs no room again.
+        free = shutil.disk_usage(path).free + sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     except OSError as error:
         raise RunError(describe_write_error(path, num_bytes, error)) from error
     if free < num_bytes:

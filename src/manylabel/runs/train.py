@@ -28,7 +28,7 @@ from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, DataError, RunError, build_message, join_names, join_problems, suggest_name
 from manylabel.evaluation.evaluate import Report
-from manylabel.files import write_text_atomically
+from manylabel.files import remove_partial_files, write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
 from manylabel.labels.predictions import Predictions
 from manylabel.losses import Loss, parse_loss
@@ -39,16 +39,19 @@ from manylabel.models.heads import parse_head
 from manylabel.runs.evaluate import judge, save_reports
 from manylabel.runs.facts import collect_hardware, collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
+from manylabel.runs.lock import lock_run_folder
 from manylabel.runs.progress import TerminalProgress
-from manylabel.runs.signals import stop_on_signal
+from manylabel.runs.signals import exit_on_sigterm, stop_on_signal
 from manylabel.runs.tables import Tables, prepare_tables
-from manylabel.training.checkpoints import Progress, load_checkpoint, restore_best
+from manylabel.training.checkpoints import Progress, load_checkpoint, mend_checkpoints, restore_best
 from manylabel.training.config import TrainConfig
 from manylabel.training.events import OnEvent
+from manylabel.training.history import save_history
 from manylabel.training.loop import run_loop
 from manylabel.training.samplers import parse_sampler
 from manylabel.training.setup import Network, Setup, build_network, build_setup
 from manylabel.training.tracking import parse_track, start_tracking
+from manylabel.training.workers import end_workers, name_dead_workers
 
 _PARITY_IMAGES = 16
 
@@ -97,8 +100,9 @@ def train(
     """
     settings = config if config is not None else TrainConfig()
     if on_event is not None:
-        return _train(train, val, test, settings, Path(out), loss, on_event)
-    with TerminalProgress() as progress:
+        with exit_on_sigterm(), name_dead_workers():
+            return _train(train, val, test, settings, Path(out), loss, on_event)
+    with TerminalProgress() as progress, exit_on_sigterm(), name_dead_workers():
         return _train(train, val, test, settings, Path(out), loss, progress)
 
 
@@ -116,16 +120,31 @@ def _train(
     network = build_network(config, tables.train)
     tell("note", {"message": describe_weights(network.backbone.report)})
     images_BCHW = _load_some_images(tables.val, network.preprocess)
-    # The bundle, two checkpoints and what replaces them while they are written.
-    folder = open_run_folder(out, resume=config.resume, num_bytes=12 * network.num_bytes)
-    resolved = _load_resolved(folder) if config.resume else None
+    # Two checkpoints of weights, average, optimiser and best weights, the third that takes their place, and the bundle.
+    folder = open_run_folder(out, resume=config.resume, num_bytes=20 * network.num_bytes)
+    with lock_run_folder(out):
+        return _train_in(folder, tables, network, images_BCHW, config, loss, tell)
+
+
+def _train_in(
+    folder: RunFolder,
+    tables: Tables,
+    network: Network,
+    images_BCHW: npt.NDArray[np.float32],
+    config: TrainConfig,
+    loss: Loss | None,
+    tell: OnEvent,
+) -> Run:
+    """Train in a folder that no other run works in."""
+    resolved = _load_resolved(folder, config) if config.resume else None
     setup = build_setup(
         config, network, tables.train, tables.val, folder.checkpoints, tell, loss=loss, resolved=resolved
     )
     progress = _load_progress(setup, folder, tell) if config.resume else Progress()
-    save_delimited(tables.merge(), folder.data)
+    remove_partial_files(folder.path)
     _save_config(folder, setup, tables, network, resolved)
-    name, history = out.resolve().name, progress.history
+    save_delimited(tables.merge(), folder.data)
+    name, history = folder.path.resolve().name, progress.history
     with start_tracking(
         setup.parts.config.to_dict(), folder.tracking, history, tell, run_name=name, is_resumed=config.resume
     ) as tracking:
@@ -134,7 +153,7 @@ def _train(
             tell("note", {"message": "No epoch has ended: the model is that of the last step."})
         bundle, reports = _finish(folder, setup, network, tables, images_BCHW, progress, tell)
         tracking.log_final(_collect_final(reports), progress.epoch)
-    return Run(out, bundle, tuple(progress.history), reports, status, exit_code)
+    return Run(folder.path, bundle, tuple(progress.history), reports, status, exit_code)
 
 
 def _collect_final(reports: Mapping[str, Report]) -> dict[str, float]:
@@ -206,9 +225,15 @@ def _load_some_images(table: Annotations, preprocess: Preprocess) -> npt.NDArray
 
 
 def _load_progress(setup: Setup, folder: RunFolder, tell: OnEvent) -> Progress:
-    """Put the run back where its last checkpoint left it; other data or settings are refused."""
+    """Put the run and its folder back where its last checkpoint left it; other data or settings are refused."""
     parts = setup.parts
-    progress = load_checkpoint(folder.last_checkpoint, parts.model, parts.average, parts.optimiser, parts.identity)
+    if not folder.has_checkpoint:
+        tell("note", {"message": f"There is no checkpoint in {folder.path} yet: the run starts from its beginning."})
+        return Progress()
+    state = (parts.model, parts.average, parts.optimiser)
+    progress = load_checkpoint(folder.last_checkpoint, *state, parts.identity, tell)
+    mend_checkpoints(folder.last_checkpoint)
+    save_history(folder.history, progress.history)
     where = "after its end" if progress.is_finished else f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
     tell("note", {"message": f"Going on {where}."})
     return progress
@@ -220,7 +245,11 @@ def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent) -> tuple[str, i
         return "finished", 0
     message = "Stopping after this step, then writing the model. Press Ctrl-C again to leave at once."
     with stop_on_signal(lambda: tell("note", {"message": message})) as request:
-        status = run_loop(setup.parts, progress, tell, request)
+        try:
+            status = run_loop(setup.parts, progress, tell, request)
+        finally:
+            end_workers(setup.parts.train_loader)
+            end_workers(setup.parts.val_loader)
     return status, request.exit_code if status == "stopped" else 0
 
 
@@ -346,16 +375,21 @@ def _save_config(
     write_text_atomically(folder.config, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
-def _load_resolved(folder: RunFolder) -> dict[str, Any]:
-    """Return what the run resolved at its start.
+def _load_resolved(folder: RunFolder, config: TrainConfig) -> dict[str, Any] | None:
+    """Return what the run resolved at its start; None where it has not begun, or began with other settings.
 
     Raises:
         RunError: its settings are missing or damaged.
     """
+    if not folder.has_checkpoint and not folder.is_run:
+        return None
     if not folder.is_run:
         problem = "the settings of the run are missing or damaged"
         raise RunError(
             build_message(folder.config, problem, do="Restore the file, or start a new run in another --out")
         )
-    resolved: dict[str, Any] = json.loads(folder.config.read_text("utf-8"))["resolved"]
+    facts = json.loads(folder.config.read_text("utf-8"))
+    if not folder.has_checkpoint and (facts["config"] | {"resume": True}) != json.loads(json.dumps(config.to_dict())):
+        return None
+    resolved: dict[str, Any] = facts["resolved"]
     return resolved

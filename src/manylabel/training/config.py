@@ -97,6 +97,10 @@ class TrainConfig:
     image_cache: str = _knob(
         "", "A folder that keeps decoded images, so that later epochs and runs need not decode. Empty keeps none."
     )
+    checkpoint_minutes: float = _knob(
+        10.0,
+        "The most minutes that a killed run loses in a long epoch; a checkpoint is written at its end in any case.",
+    )
     patience: int = _knob(0, "Epochs without a better --monitor before training stops. 0 never stops early.")
     monitor: str = _knob("average_precision_macro", "The validation metric that chooses the best epoch.")
     goal: str = _knob("f1", "What the thresholds are chosen for on the validation images.")
@@ -227,7 +231,7 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "image_size": (8, 4096), "batch_size": (1, 65_536), "epochs": (1, 100_000), "lr": (1e-9, 1e30), "workers": (0, 512),
     "backbone_lr_ratio": (0, 100), "weight_decay": (0, 10), "warmup": (0, 0.9), "clip_norm": (0, 1e6),
     "dropout": (0, 0.95), "drop_path": (0, 0.95), "label_smoothing": (0, 0.5), "ema": (0, 0.99999),
-    "patience": (0, 100_000), "max_bad_images": (0, 1), "seed": (0, 2**31 - 1),
+    "checkpoint_minutes": (0, 100_000), "patience": (0, 100_000), "max_bad_images": (0, 1), "seed": (0, 2**31 - 1),
 }  # fmt: skip
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {

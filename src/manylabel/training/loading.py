@@ -27,6 +27,7 @@ from manylabel.data.images import ImageError, load_image
 from manylabel.data.preprocess import Preprocess
 from manylabel.training.places import RegionPlaces
 from manylabel.training.samplers import draw_rows
+from manylabel.training.workers import end_with_parent
 
 _NOTABLE_SHARE = 0.2
 _NOTABLE_SECONDS = 2.0
@@ -228,6 +229,18 @@ def build_batch(examples: Sequence[Example]) -> Batch:
     )
 
 
+def _build_shared_batch(examples: Sequence[Example]) -> Batch:
+    """Put examples together in memory that the training process sees.
+
+    Torch would do it later, in a thread of the worker: where it fails there, the batch is lost and training waits for
+    ever.
+    """
+    batch = build_batch(examples)
+    for tensor in (batch.images_BCHW, batch.truth_BL, batch.known_BL, batch.rows_B):
+        tensor.share_memory_()
+    return batch
+
+
 def build_loader(
     dataset: ImageDataset,
     batch_size: int,
@@ -247,7 +260,7 @@ def build_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=build_batch,
+        collate_fn=_build_shared_batch if is_parallel else build_batch,
         pin_memory=pin_memory,
         # A generator of its own: torch draws a seed from it for every pass, which must not move the global one.
         generator=torch.Generator().manual_seed(0),
@@ -297,3 +310,4 @@ def _start_worker(worker: int) -> None:  # noqa: ARG001 - torch passes the worke
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()

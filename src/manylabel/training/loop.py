@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
-from manylabel.errors import ConfigError, RunError, build_message, join_problems
+from manylabel.errors import ConfigError, RunError, build_message, join_names, join_problems
 from manylabel.losses import Loss, loss_at
 from manylabel.losses.label_smoothing import smooth_labels
 from manylabel.metrics.summary import LOWER_IS_BETTER, summarise
@@ -63,7 +63,8 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
     """Train until the epochs are over, the metric stops rising, or somebody says stop.
 
     After every epoch the validation images are judged, the best weights so far are kept, and a checkpoint is written
-    from which the run goes on bit for bit; a stop in the middle of an epoch writes one too.
+    from which the run goes on bit for bit; a stop and every `checkpoint_minutes` write one between two steps too. A
+    stop during validation leaves it out: the run goes on with it.
 
     Returns: `finished`, `early` (no better epoch for `patience` epochs) or `stopped`.
 
@@ -74,6 +75,7 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
     config, model = parts.config, parts.model
     num_images = parts.sampler.num_images
     num_steps = config.epochs * math.ceil(num_images / (config.batch_size * config.accumulate))
+    saved_at = time.perf_counter()
     while progress.epoch < config.epochs:
         started, already_seen = time.perf_counter(), progress.num_seen
         parts.sampler.start_epoch(progress.epoch, start=progress.images_done)
@@ -83,7 +85,7 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
         if is_backbone_held:
             model.backbone.eval()  # held also means that its norms keep their statistics
         least_images = count_least_images(model, min(config.batch_size, num_images))
-        waiting = Waiting(parts.train_loader)
+        waiting, rate = Waiting(parts.train_loader), 0.0
         for batches in group_batches(waiting, config.accumulate):
             for batch in batches:
                 note_bad_images(batch, parts.train_loader, progress, config)
@@ -101,20 +103,28 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
             rate = (progress.num_seen - already_seen) / (time.perf_counter() - started)
             on_event("step", {"epoch": progress.epoch, "step": progress.step, "num_steps": num_steps, "loss": mean_loss,
                               "images_done": progress.images_done, "images_per_second": rate})  # fmt: skip
-            if should_stop() and progress.images_done < num_images:
+            must_stop = should_stop()
+            if must_stop or is_due(saved_at, config.checkpoint_minutes):
                 parts.save(progress)
+                saved_at = time.perf_counter()
+            if must_stop:
                 return "stopped"
         train_seconds = time.perf_counter() - started
         if not progress.history:
             on_event("note", {"message": describe_waiting(waiting.seconds, train_seconds, config.workers)})
-        metrics = validate(parts, progress, on_event)
+        metrics = validate(parts, progress, on_event, should_stop)
+        if metrics is None:
+            parts.save(progress)
+            return "stopped"
         value = metrics[f"val_{config.monitor}"]
         is_best = is_better(value, progress.best_value, config.monitor)
         if is_best:
             progress.best_value, progress.best_epoch = value, progress.epoch
             weights = averaged_state(model, parts.average)
             save_weights(parts.folder / "best.safetensors", weights, {"epoch": str(progress.epoch)})
-        row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share, "train_loss": mean_loss,
+        share = schedule_share(max(progress.step - 1, 0) / num_steps, config.warmup, config.schedule)
+        row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share,
+               "train_loss": progress.loss_sum / max(progress.num_seen, 1),
                **metrics, "monitor": config.monitor, "is_best": is_best, "images_per_second": rate,
                "waiting_seconds": waiting.seconds, "train_seconds": train_seconds,
                "seconds": time.perf_counter() - started}  # fmt: skip
@@ -122,14 +132,20 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
         is_early = 0 < config.patience <= progress.epoch - progress.best_epoch
         progress.epoch, progress.images_done, progress.loss_sum, progress.num_seen = progress.epoch + 1, 0, 0.0, 0
         progress.is_finished = is_early or progress.epoch == config.epochs
-        save_history(parts.folder.parent / "history.jsonl", progress.history)  # first: a resumed run writes it again
-        parts.save(progress)
+        parts.save(progress)  # first: a run that goes on writes the history of its checkpoint
+        saved_at = time.perf_counter()
+        save_history(parts.folder.parent / "history.jsonl", progress.history)
         on_event("epoch", row)
         if is_early:
             return "early"
         if should_stop() and not progress.is_finished:
             return "stopped"
     return "finished"
+
+
+def is_due(saved_at: float, minutes: float) -> bool:
+    """Return whether the last checkpoint is older than that many minutes; 0 waits for the end of the epoch."""
+    return 0 < 60 * minutes <= time.perf_counter() - saved_at
 
 
 def count_least_images(model: Classifier, batch_size: int) -> int:
@@ -191,15 +207,21 @@ def train_step(parts: LoopParts, batches: Sequence[Batch], loss_now: Loss) -> fl
 
 
 @torch.inference_mode()
-def validate(parts: LoopParts, progress: Progress, on_event: OnEvent) -> dict[str, float]:
+def validate(
+    parts: LoopParts, progress: Progress, on_event: OnEvent, should_stop: Callable[[], bool]
+) -> dict[str, float] | None:
     """Return the loss and every metric of the validation images at a threshold of one half, as `val_NAME`.
 
     The real thresholds are chosen once, after training: an epoch is chosen by a metric that needs none, or at one half.
+
+    Returns: the figures; None where somebody said stop.
     """
     model = parts.model if parts.average is None else parts.average.module
     model.eval()
     probs, truths, knowns, losses = [], [], [], []
     for batch in parts.val_loader:
+        if should_stop():
+            return None
         note_bad_images(batch, parts.val_loader, progress, parts.config)
         if len(batch):
             on_device = batch.to(parts.accelerator.device, parts.memory_format)
@@ -273,17 +295,24 @@ def check_finite(
     """Stop a run whose numbers are not finite before it spoils the last good checkpoint.
 
     Raises:
-        RunError: with the step, the learning rate and the first images of the batch.
+        RunError: with the step, the learning rate, and the images that are not finite themselves or else the first.
     """
     if math.isfinite(value):
         return
     dataset = loader.dataset
     assert isinstance(dataset, ImageDataset | FeatureDataset)
-    first = [dataset.annotations.images[row] for row in batch.rows_B.tolist()[:3]]
+    images = [dataset.annotations.images[row] for row in batch.rows_B.tolist()]
+    are_finite_B = batch.images_BCHW.flatten(1).isfinite().all(1) & batch.truth_BL.isfinite().all(1)
+    spoilt = [image for image, is_finite in zip(images, are_finite_B.tolist(), strict=True) if not is_finite]
+    cause = f"batch of {', '.join(images[:3])}, ..."
+    do = "Lower --lr or --clip-norm"
+    if spoilt:
+        cause = f"pixels or labels that are not finite in {join_names(spoilt)}"
+        do = "Mend or remove these images, or change --augment"
     raise RunError(
         build_message(
             f"epoch {progress.epoch + 1}, step {progress.step + 1}",
-            f"{name} is {value} at a learning rate of {config.lr:g} (batch of {', '.join(first)}, ...)",
-            do="Lower --lr or --clip-norm; the checkpoint of the last epoch is kept",
+            f"{name} is {value} at a learning rate of {config.lr:g} ({cause})",
+            do=f"{do}; the last checkpoint is kept",
         )
     )

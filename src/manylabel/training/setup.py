@@ -41,7 +41,8 @@ from manylabel.training.precision import PrecisionChoice, choose_precision
 from manylabel.training.samplers import describe_double_weighting, describe_sampling, parse_sampler, weigh_images
 
 _FREE_ON_RESUME = (
-    "resume", "workers", "patience", "image_cache", "bad_images", "max_bad_images", "goal", "calibrate", "track",
+    "resume", "workers", "checkpoint_minutes", "patience", "image_cache", "bad_images", "max_bad_images", "goal",
+    "calibrate", "track",
 )  # fmt: skip
 """Settings that may differ when a run goes on: they change nothing that was computed so far."""
 

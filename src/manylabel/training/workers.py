@@ -1,0 +1,81 @@
+"""Data workers that die with their run, and a run that says so in one sentence when they die."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from manylabel.errors import RunError, build_message
+
+_LOOK_SECONDS = 1.0
+
+_NO_SHARED_MEMORY = re.compile(
+    r"shared memory|Bus error|write to file </torch_|allocate shm|no space left", re.IGNORECASE
+)
+_DEAD_WORKER = re.compile(r"DataLoader worker .*(killed by signal: [^.]+|exited unexpectedly)", re.DOTALL)
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|bad alloc", re.IGNORECASE)
+
+
+def end_with_parent() -> None:
+    """Let a worker end soon after the run that started it, also where that was killed and could not tell it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_workers(loader: object) -> None:
+    """Let the workers of a DataLoader end; torch has no public call for it, and would kill them with the process."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
+
+
+@contextmanager
+def name_dead_workers() -> Iterator[None]:
+    """Turn the death of a data worker, and memory that ran out, into one sentence.
+
+    Raises:
+        RunError: with what happened and what to change; the checkpoints are whole.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        sentence = explain_death(error)
+        if not sentence:
+            raise
+        raise RunError(sentence) from error
+
+
+def explain_death(error: Exception) -> str:
+    """Return what a failure of torch means for the person who trains; "" where it is something else.
+
+    Example:
+        >>> explain_death(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+        "data workers: a process that decodes images is gone (DataLoader worker (pid 7) is killed by signal: Killed). \
+The system kills what takes too much memory: lower --workers or --batch-size, and go on with --resume."
+    """
+    text = str(error)
+    resume = "and go on with --resume"
+    if _NO_SHARED_MEMORY.search(text):
+        problem = "the shared memory (/dev/shm) in which they hand over images is full"
+        do = f"Give it more room (docker run --shm-size), lower --workers or --batch-size, or use --workers 0, {resume}"
+        return build_message("data workers", problem, do=do)
+    if dead := _DEAD_WORKER.search(text):
+        problem = f"a process that decodes images is gone ({dead[0]})"
+        do = f"The system kills what takes too much memory: lower --workers or --batch-size, {resume}"
+        return build_message("data workers", problem, do=do)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(text):
+        problem = f"the memory is not enough ({text.splitlines()[0] if text else 'MemoryError'})"
+        return build_message("train", problem, do=f"Lower --batch-size, --image-size or --workers, {resume}")
+    return ""
