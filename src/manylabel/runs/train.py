@@ -44,8 +44,9 @@ from manylabel.runs.signals import stop_on_signal
 from manylabel.runs.tables import Tables, prepare_tables
 from manylabel.training.checkpoints import Progress, load_checkpoint, restore_best
 from manylabel.training.config import TrainConfig
-from manylabel.training.events import OnEvent
+from manylabel.training.events import OnEvent, tell_nobody
 from manylabel.training.loop import run_loop
+from manylabel.training.processes import Processes, join_processes
 from manylabel.training.samplers import parse_sampler
 from manylabel.training.setup import Network, Setup, build_network, build_setup
 
@@ -80,7 +81,8 @@ def train(
     """Train a model, choose its thresholds on the validation images, judge it and write the whole run folder.
 
     The first Ctrl-C (or SIGTERM) ends the run after the step under way and still writes a model; a second one leaves
-    at once. `TrainConfig(resume=True)` goes on bit for bit.
+    at once. `TrainConfig(resume=True)` goes on bit for bit. Of several processes (torchrun, accelerate launch) only the
+    main one returns; the others end in here with exit code 0.
 
     Args:
         train: the images to learn from.
@@ -95,10 +97,13 @@ def train(
         DataError, ConfigError, RunError, BundleError: see the message; what existed before is unchanged.
     """
     settings = config if config is not None else TrainConfig()
-    if on_event is not None:
-        return _train(train, val, test, settings, Path(out), loss, on_event)
-    with TerminalProgress() as progress:
-        return _train(train, val, test, settings, Path(out), loss, progress)
+    with join_processes() as processes:
+        if not processes.is_main:
+            return _train(train, val, test, settings, Path(out), loss, tell_nobody, processes)
+        if on_event is not None:
+            return _train(train, val, test, settings, Path(out), loss, on_event, processes)
+        with TerminalProgress() as progress:
+            return _train(train, val, test, settings, Path(out), loss, progress, processes)
 
 
 def _train(
@@ -109,22 +114,32 @@ def _train(
     out: Path,
     loss: Loss | None,
     tell: OnEvent,
+    processes: Processes,
 ) -> Run:
     check_names(config)
     tables = prepare_tables(train, val, test, config.seed, tell)
-    network = build_network(config, tables.train)
+    with processes.main_first():  # weights are downloaded once
+        network = build_network(config, tables.train)
     tell("note", {"message": describe_weights(network.backbone.report)})
     images_BCHW = _load_some_images(tables.val, network.preprocess)
     # The bundle, two checkpoints and what replaces them while they are written.
-    folder = open_run_folder(out, resume=config.resume, num_bytes=12 * network.num_bytes)
-    resolved = _load_resolved(folder) if config.resume else None
+    num_bytes = 12 * network.num_bytes
+    with processes.main_first():
+        folder = (
+            open_run_folder(out, resume=config.resume, num_bytes=num_bytes) if processes.is_main else RunFolder(out)
+        )
+        resolved = _load_resolved(folder) if config.resume else None
     setup = build_setup(
-        config, network, tables.train, tables.val, folder.checkpoints, tell, loss=loss, resolved=resolved
-    )
-    progress = _load_progress(setup, folder, tell) if config.resume else Progress()
-    save_delimited(tables.merge(), folder.data)
-    _save_config(folder, setup, tables, network, resolved)
+        config, network, tables.train, tables.val, folder.checkpoints, tell,
+        loss=loss, resolved=resolved, processes=processes,
+    )  # fmt: skip
+    with processes.main_first():
+        progress = _load_progress(setup, folder, tell) if config.resume else Progress()
+    if processes.is_main:
+        save_delimited(tables.merge(), folder.data)
+        _save_config(folder, setup, tables, network, resolved)
     status, exit_code = _run_to_end(setup, progress, tell)
+    processes.leave()
     if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
         tell("note", {"message": "No epoch has ended: the model is that of the last step."})
     bundle, reports = _finish(folder, setup, network, tables, images_BCHW, progress, tell)
@@ -192,7 +207,13 @@ def _load_some_images(table: Annotations, preprocess: Preprocess) -> npt.NDArray
 def _load_progress(setup: Setup, folder: RunFolder, tell: OnEvent) -> Progress:
     """Put the run back where its last checkpoint left it; other data or settings are refused."""
     parts = setup.parts
-    progress = load_checkpoint(folder.last_checkpoint, parts.model, parts.average, parts.optimiser, parts.identity)
+    rank, count = parts.processes.rank, parts.processes.count
+    progress = load_checkpoint(
+        folder.last_checkpoint, parts.model, parts.average, parts.optimiser, parts.identity, rank
+    )
+    if progress.num_processes != count:
+        message = f"The run was in {progress.num_processes} processes and goes on in {count}: as good, not bit for bit."
+        tell("note", {"message": message})
     where = "after its end" if progress.is_finished else f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
     tell("note", {"message": f"Going on {where}."})
     return progress
@@ -205,7 +226,8 @@ def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent) -> tuple[str, i
     message = "Stopping after this step, then writing the model. Press Ctrl-C again to leave at once."
     with stop_on_signal(lambda: tell("note", {"message": message})) as request:
         status = run_loop(setup.parts, progress, tell, request)
-    return status, request.exit_code if status == "stopped" else 0
+        codes = setup.parts.processes.gather_texts(str(request.exit_code))
+    return status, max(map(int, codes)) if status == "stopped" else 0
 
 
 def _finish(
@@ -325,7 +347,7 @@ def _save_config(
             for name, table in tables.by_part.items()
         },
         "versions": collect_versions(),
-        "hardware": collect_hardware(str(parts.accelerator.device)),
+        "hardware": collect_hardware(str(parts.accelerator.device), parts.processes.count),
     }
     write_text_atomically(folder.config, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 

@@ -35,6 +35,7 @@ class Progress:
     best_value: float = float("nan")
     best_epoch: int = -1
     is_finished: bool = False
+    num_processes: int = 1
     history: list[dict[str, Any]] = field(default_factory=list)
     bad_images: dict[str, str] = field(default_factory=dict)
 
@@ -46,20 +47,20 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     progress: Progress,
     identity: Mapping[str, str],
+    others: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write weights, moving average, optimiser, random state and progress in one file, whole or not at all.
 
     Args:
         identity: what has to be the same when the run goes on, such as the digests of data and settings.
+        others: the random states of other processes of the run, as `NAME.RANK`.
     """
     tensors = {_MODEL + key: tensor for key, tensor in model.state_dict().items()}
     if average is not None:
         tensors |= {_AVERAGE + key: tensor for key, tensor in average.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"{_OPTIMISER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    tensors[_RANDOM] = torch.random.get_rng_state()
-    if torch.cuda.is_available():
-        tensors[_RANDOM_CUDA] = torch.cuda.get_rng_state()
+    tensors |= read_random_states() | dict(others if others is not None else {})
     save_weights(path, tensors, {"progress": json.dumps(asdict(progress)), "identity": json.dumps(dict(identity))})
 
 
@@ -69,8 +70,12 @@ def load_checkpoint(
     average: AveragedModel | None,
     optimiser: torch.optim.Optimizer,
     identity: Mapping[str, str],
+    rank: int = 0,
 ) -> Progress:
     """Put a run back where `save_checkpoint` left it.
+
+    Args:
+        rank: which of several processes this is; one that the checkpoint does not know keeps its random state.
 
     Raises:
         RunError: the file is missing or damaged, or belongs to a run with other data or settings; the message says
@@ -98,10 +103,18 @@ def load_checkpoint(
         index, key = name.split(".", 1)
         states.setdefault(int(index), {})[key] = _lay_out_like(tensor, parameters[int(index)])
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-    torch.random.set_rng_state(tensors[_RANDOM])
-    if _RANDOM_CUDA in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[_RANDOM_CUDA])
+    suffix = f".{rank}" if rank else ""
+    if _RANDOM + suffix in tensors:
+        torch.random.set_rng_state(tensors[_RANDOM + suffix])
+    if _RANDOM_CUDA + suffix in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[_RANDOM_CUDA + suffix])
     return Progress(**json.loads(metadata["progress"]))
+
+
+def read_random_states() -> dict[str, Tensor]:
+    """Return the states of torch's generators in this process, by the names that they have in a checkpoint."""
+    states = {_RANDOM: torch.random.get_rng_state()}
+    return states | ({_RANDOM_CUDA: torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
