@@ -62,10 +62,11 @@ WHOLE = Share()
 
 @dataclass(frozen=True)
 class Others:
-    """What other processes hold of a batch: their usable images, and the known cells of these."""
+    """What other processes hold of a batch: usable images, known cells of these, and how many of them hold none."""
 
     num_usable: int = 0
     num_known: int = 0
+    num_idle: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Batch:
     def num_known(self) -> int:
         """The known cells of the whole batch, over all processes."""
         return int(self.known_BL.sum()) + self.others.num_known
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether every process has a usable image of the batch."""
+        return len(self) > 0 and self.others.num_idle == 0
 
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
         """Return the batch on a device, its images in a memory order such as `torch.channels_last`."""

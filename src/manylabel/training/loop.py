@@ -96,7 +96,7 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
                 note_bad_images(batch, parts.train_loader, progress, config)
             share = schedule_share(progress.step / num_steps, config.warmup, config.schedule)
             set_learning_rate(parts.optimiser, share)
-            usable = [batch for batch in batches if batch.num_usable >= least_images]
+            usable = [batch for batch in batches if is_enough(batch, least_images)]
             if usable:
                 value = train_step(parts, usable, loss_at(parts.loss, progress.step / num_steps))
                 check_finite(value, "the loss or its gradient", progress, config, usable[0], parts.train_loader)
@@ -161,6 +161,11 @@ def count_least_images(model: Classifier, batch_size: int) -> int:
     return least_images
 
 
+def is_enough(batch: Batch, least_images: int) -> bool:
+    """Return whether a batch can be learnt from: norms over it also need an image of it in every process."""
+    return batch.num_usable >= least_images and (least_images == 1 or batch.is_everywhere)
+
+
 def group_batches(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Return the batches of an epoch in groups, one for each step; the last group may be smaller."""
     batches = iter(loader)
@@ -181,8 +186,7 @@ def train_step(parts: LoopParts, batches: Sequence[Batch], loss_now: Loss) -> fl
     parts.optimiser.zero_grad(set_to_none=True)
     for batch in batches:
         if not len(batch):
-            follow(parts)
-            continue
+            continue  # other processes have some of it
         share = int(batch.known_BL.sum()) / num_known
         on_device = batch.to(parts.accelerator.device, parts.memory_format)
         truth_BL = smooth_labels(on_device.truth_BL, config.label_smoothing)
@@ -202,16 +206,6 @@ def train_step(parts: LoopParts, batches: Sequence[Batch], loss_now: Loss) -> fl
     if parts.average is not None:
         parts.average.update_parameters(parts.model)
     return value
-
-
-def follow(parts: LoopParts) -> None:
-    """Take part in a batch of which this process has no image: norms over it wait for every process."""
-    if has_batch_norms(parts.model):
-        size_px = parts.config.image_size
-        nothing_BCHW = torch.zeros(0, 3, size_px, size_px, device=parts.accelerator.device)
-        with parts.accelerator.autocast(), parts.processes.share_norms(parts.accelerator.device):
-            logits_BL = parts.model(nothing_BCHW.to(memory_format=parts.memory_format))
-        parts.accelerator.backward(0 * logits_BL.sum())
 
 
 @torch.inference_mode()

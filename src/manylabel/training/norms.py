@@ -30,8 +30,7 @@ def share_norms_on_gpu(model: nn.Module) -> None:
 class SharedNorms(TorchFunctionMode):
     """A context in which `batch_norm` takes its statistics over the batches of all processes.
 
-    Modules stay what they are. Every process has to run the same network in it, and backwards too, also with a batch
-    of no images.
+    Modules stay what they are. Every process has to run the same network in it, and backwards too.
     """
 
     def __torch_function__(
@@ -62,13 +61,13 @@ def normalise_over_all(
 
     Mean first and then squares around it: one pass over both would cancel digits.
 
-    Shapes: values [B, C, ...], B may be 0; all else [C].
+    Shapes: values [B, C, ...], with a B of each process's own; all else [C].
 
     Source: Ioffe and Szegedy 2015, "Batch normalization", algorithm 1, over the batch of all processes.
     """
     axes = [axis for axis in range(values.ndim) if axis != 1]
     shape = [1, -1, *[1] * (values.ndim - 2)]
-    exact = values.float()
+    exact = values if values.dtype == torch.float64 else values.float()
     num_own = values.numel() // values.shape[1]
     sums = _add_up(torch.cat([exact.sum(axes), exact.new_tensor([num_own])]))
     count = sums[-1].detach()

@@ -132,13 +132,13 @@ class Processes:
             yield from batches
             return
         for batch in batches:
-            own = [len(batch), int(batch.known_BL.sum()), len(batch.bad_rows)]
-            num_usable, num_known, num_bad = (int(value) for value in self.add_up(own))
+            own = (len(batch), batch.num_known, len(batch) == 0, len(batch.bad_rows))
+            *held, num_bad = (int(whole) - part for whole, part in zip(self.add_up(own), own, strict=True))
             bad_rows = batch.bad_rows
-            if num_bad:
-                texts = self.gather_texts(json.dumps(batch.bad_rows))
+            if num_bad or bad_rows:
+                texts = self.gather_texts(json.dumps(bad_rows))
                 bad_rows = tuple((row, reason) for text in texts for row, reason in json.loads(text))
-            yield replace(batch, bad_rows=bad_rows, others=Others(num_usable - own[0], num_known - own[1]))
+            yield replace(batch, bad_rows=bad_rows, others=Others(*held))
 
     def share_norms(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return a context in which norms over a batch see the images of all processes; see `norms`."""

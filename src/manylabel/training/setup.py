@@ -123,6 +123,9 @@ def build_setup(
     if config.batch_size < processes.count:
         problem = f"{processes.count} processes cannot share a batch of {config.batch_size}"
         raise ConfigError(build_message("batch_size", problem, do="Raise --batch-size, or start fewer processes"))
+    if processes.count > 1:
+        message = f"{processes.count} processes share every batch of {config.batch_size} images."
+        tell("note", {"message": message})
     chosen_loss = loss if loss is not None else _build_loss(config.loss, train, tell)
     device = _reset_accelerator("no").device
     with processes.main_first():  # what it computes of a frozen backbone the others find on the disk
