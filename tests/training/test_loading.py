@@ -22,7 +22,17 @@ from manylabel.augment.presets import PRESETS, build_augmentation, parse_augment
 from manylabel.data.annotations import Annotations, annotations_from_arrays
 from manylabel.data.image_cache import ImageCache
 from manylabel.data.preprocess import Preprocess
-from manylabel.training.loading import Batch, EpochSampler, Example, ImageDataset, Waiting, build_batch, build_loader
+from manylabel.training.loading import (
+    Batch,
+    BatchShares,
+    EpochSampler,
+    Example,
+    ImageDataset,
+    Share,
+    Waiting,
+    build_batch,
+    build_loader,
+)
 
 MakeTable = Callable[[int], Annotations]
 
@@ -265,6 +275,32 @@ def test_workers_that_are_started_afresh_give_the_same_batches(dataset: ImageDat
     expected_rows, expected_images, _ = collect_epoch(dataset, 0)
     assert rows == expected_rows
     assert torch.equal(images, expected_images)
+
+
+def test_shares_are_dealt_out_like_cards() -> None:
+    keys = [7, 3, 9, 0, 5, 2, 8]
+    shares = [list(BatchShares(keys, 3, Share(rank, 2))) for rank in range(2)]
+    assert shares == [[[7, 9], [0, 2], [8]], [[3], [5], []]]
+    assert list(BatchShares(keys, 3, Share())) == [[7, 3, 9], [0, 5, 2], [8]]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("start", [0, 8])
+def test_the_shares_of_all_processes_are_the_batches_of_one(dataset: ImageDataset, count: int, start: int) -> None:
+    sampler = EpochSampler(len(dataset), 3)
+    sampler.start_epoch(2, start)
+    whole: list[Batch] = list(build_loader(dataset, 4, sampler=sampler))
+    shares: list[list[Batch]] = [
+        list(build_loader(dataset, 4, sampler=sampler, share=Share(rank, count))) for rank in range(count)
+    ]
+    assert {len(share) for share in shares} == {len(whole)}, "all take as many steps"
+    for batch, *parts in zip(whole, *shares, strict=True):
+        shown = {
+            row: image for part in parts for row, image in zip(part.rows_B.tolist(), part.images_BCHW, strict=True)
+        }
+        assert sorted(shown) == sorted(batch.rows_B.tolist())
+        pairs = zip(batch.rows_B.tolist(), batch.images_BCHW, strict=True)
+        assert all(torch.equal(shown[row], image) for row, image in pairs), "changed at random in the same way"
 
 
 def test_a_loader_without_a_sampler_keeps_the_order_of_the_table(dataset: ImageDataset) -> None:

@@ -11,6 +11,7 @@ from manylabel.cli.tables import Reading, load_parts
 from manylabel.evaluation.report.terminal import print_report
 from manylabel.runs.train import Run, train
 from manylabel.training.config import TrainConfig, load_config, parse_arguments
+from manylabel.training.processes import join_processes
 
 
 def run_train(
@@ -24,12 +25,13 @@ def run_train(
     settings: Mapping[str, Any],
 ) -> int:
     """Train and print the reports; return the exit code, 128 and the signal's number if a signal stopped the run."""
-    config = build_config(config_file, settings)
-    tables, sentence = load_parts(reading, data, val, test, config.seed)
-    with show_progress(quiet) as tell:
-        if sentence:
-            tell("note", {"message": sentence})
-        run = train(tables["train"], tables.get("val"), config, out=out, test=tables.get("test"), on_event=tell)
+    with join_processes() as processes:
+        config = build_config(config_file, settings)
+        tables, sentence = load_parts(reading, data, val, test, config.seed)
+        with show_progress(quiet or not processes.is_main) as tell:
+            if sentence:
+                tell("note", {"message": sentence})
+            run = train(tables["train"], tables.get("val"), config, out=out, test=tables.get("test"), on_event=tell)
     print_run(run)
     return run.exit_code
 

@@ -27,6 +27,7 @@ from manylabel.training.config import TrainConfig
 from manylabel.training.events import OnEvent, tell_nobody
 from manylabel.training.history import save_history
 from manylabel.training.loop import LoopParts, run_loop
+from manylabel.training.processes import check_alone
 from manylabel.training.setup import build_network, build_setup
 
 
@@ -80,6 +81,7 @@ def cross_validate(
     """
     settings = replace(config if config is not None else TrainConfig(), patience=0, resume=False)
     tell = on_event if on_event is not None else tell_nobody
+    check_alone("cross-validate")
     check_names(settings)
     check_some_present(annotations)
     if len(annotations) < num_folds:

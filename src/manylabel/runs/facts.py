@@ -21,10 +21,11 @@ def collect_versions() -> dict[str, str]:
     return versions
 
 
-def collect_hardware(device: str) -> dict[str, Any]:
+def collect_hardware(device: str, num_processes: int = 1) -> dict[str, Any]:
     """Return what the run computed on; no host name and no user name."""
     return {
         "device": device,
+        "num_processes": num_processes,
         "machine": platform.machine(),
         "system": platform.system(),
         "num_cores": os.cpu_count(),

@@ -15,6 +15,7 @@ from manylabel.runs.train import check_names
 from manylabel.training.config import TrainConfig
 from manylabel.training.events import OnEvent, tell_nobody
 from manylabel.training.learning_rate import RangeTest, run_range_test
+from manylabel.training.processes import check_alone
 from manylabel.training.setup import build_network, build_setup
 
 
@@ -39,6 +40,7 @@ def find_lr(
     """
     settings = replace(config if config is not None else TrainConfig(), budget="", accumulate=1)
     tell = on_event if on_event is not None else tell_nobody
+    check_alone("find-lr")
     check_names(settings)
     check_some_present(train)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,10 @@ from manylabel.runs.signals import exit_on_sigterm, stop_on_signal
 from manylabel.runs.tables import Tables, prepare_tables
 from manylabel.training.checkpoints import Progress, load_checkpoint, mend_checkpoints, restore_best
 from manylabel.training.config import TrainConfig
-from manylabel.training.events import OnEvent
+from manylabel.training.events import OnEvent, tell_nobody
 from manylabel.training.history import save_history
 from manylabel.training.loop import run_loop
+from manylabel.training.processes import Processes, join_processes
 from manylabel.training.samplers import parse_sampler
 from manylabel.training.setup import Network, Setup, build_network, build_setup
 from manylabel.training.tracking import parse_track, start_tracking
@@ -84,7 +86,8 @@ def train(
     """Train a model, choose its thresholds on the validation images, judge it and write the whole run folder.
 
     The first Ctrl-C (or SIGTERM) ends the run after the step under way and still writes a model; a second one leaves
-    at once. `TrainConfig(resume=True)` goes on bit for bit.
+    at once. `TrainConfig(resume=True)` goes on bit for bit. Of several processes (torchrun, accelerate launch) only the
+    main one returns; the others end in here with exit code 0.
 
     Args:
         train: the images to learn from.
@@ -99,11 +102,13 @@ def train(
         DataError, ConfigError, RunError, BundleError: see the message; what existed before is unchanged.
     """
     settings = config if config is not None else TrainConfig()
-    if on_event is not None:
-        with exit_on_sigterm(), name_dead_workers():
-            return _train(train, val, test, settings, Path(out), loss, on_event)
-    with TerminalProgress() as progress, exit_on_sigterm(), name_dead_workers():
-        return _train(train, val, test, settings, Path(out), loss, progress)
+    with join_processes() as processes, exit_on_sigterm(), name_dead_workers():
+        if not processes.is_main:
+            return _train(train, val, test, settings, Path(out), loss, tell_nobody, processes)
+        if on_event is not None:
+            return _train(train, val, test, settings, Path(out), loss, on_event, processes)
+        with TerminalProgress() as progress:
+            return _train(train, val, test, settings, Path(out), loss, progress, processes)
 
 
 def _train(
@@ -114,16 +119,22 @@ def _train(
     out: Path,
     loss: Loss | None,
     tell: OnEvent,
+    processes: Processes,
 ) -> Run:
     check_names(config)
     tables = prepare_tables(train, val, test, config.seed, tell)
-    network = build_network(config, tables.train)
+    with processes.main_first():  # weights are downloaded once
+        network = build_network(config, tables.train)
     tell("note", {"message": describe_weights(network.backbone.report)})
     images_BCHW = _load_some_images(tables.val, network.preprocess)
     # Two checkpoints of weights, average, optimiser and best weights, the third that takes their place, and the bundle.
-    folder = open_run_folder(out, resume=config.resume, num_bytes=20 * network.num_bytes)
-    with lock_run_folder(out):
-        return _train_in(folder, tables, network, images_BCHW, config, loss, tell)
+    num_bytes = 20 * network.num_bytes
+    with processes.main_first():
+        folder = RunFolder(out)
+        if processes.is_main:
+            folder = open_run_folder(out, resume=config.resume, num_bytes=num_bytes)
+    with lock_run_folder(out) if processes.is_main else nullcontext():
+        return _train_in(folder, tables, network, images_BCHW, config, loss, tell, processes)
 
 
 def _train_in(
@@ -134,21 +145,26 @@ def _train_in(
     config: TrainConfig,
     loss: Loss | None,
     tell: OnEvent,
+    processes: Processes,
 ) -> Run:
     """Train in a folder that no other run works in."""
     resolved = _load_resolved(folder, config) if config.resume else None
     setup = build_setup(
-        config, network, tables.train, tables.val, folder.checkpoints, tell, loss=loss, resolved=resolved
-    )
-    progress = _load_progress(setup, folder, tell) if config.resume else Progress()
-    remove_partial_files(folder.path)
-    _save_config(folder, setup, tables, network, resolved)
-    save_delimited(tables.merge(), folder.data)
+        config, network, tables.train, tables.val, folder.checkpoints, tell,
+        loss=loss, resolved=resolved, processes=processes,
+    )  # fmt: skip
+    with processes.main_first():
+        progress = _load_progress(setup, folder, tell) if config.resume else Progress()
+    if processes.is_main:
+        remove_partial_files(folder.path)
+        _save_config(folder, setup, tables, network, resolved)
+        save_delimited(tables.merge(), folder.data)
     name, history = folder.path.resolve().name, progress.history
     with start_tracking(
         setup.parts.config.to_dict(), folder.tracking, history, tell, run_name=name, is_resumed=config.resume
     ) as tracking:
         status, exit_code = _run_to_end(setup, progress, tracking.tell)
+        processes.leave()
         if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
             tell("note", {"message": "No epoch has ended: the model is that of the last step."})
         bundle, reports = _finish(folder, setup, network, tables, images_BCHW, progress, tell)
@@ -231,9 +247,14 @@ def _load_progress(setup: Setup, folder: RunFolder, tell: OnEvent) -> Progress:
         tell("note", {"message": f"There is no checkpoint in {folder.path} yet: the run starts from its beginning."})
         return Progress()
     state = (parts.model, parts.average, parts.optimiser)
-    progress = load_checkpoint(folder.last_checkpoint, *state, parts.identity, tell)
-    mend_checkpoints(folder.last_checkpoint)
-    save_history(folder.history, progress.history)
+    progress = load_checkpoint(folder.last_checkpoint, *state, parts.identity, tell, parts.processes.rank)
+    if parts.processes.is_main:
+        mend_checkpoints(folder.last_checkpoint)
+        save_history(folder.history, progress.history)
+    before, now = progress.num_processes, parts.processes.count
+    if before != now:
+        message = f"The run was in {before} processes and goes on in {now}: as good, not bit for bit."
+        tell("note", {"message": message})
     where = "after its end" if progress.is_finished else f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
     tell("note", {"message": f"Going on {where}."})
     return progress
@@ -250,7 +271,8 @@ def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent) -> tuple[str, i
         finally:
             end_workers(setup.parts.train_loader)
             end_workers(setup.parts.val_loader)
-    return status, request.exit_code if status == "stopped" else 0
+        codes = setup.parts.processes.gather_texts(str(request.exit_code))
+    return status, max(map(int, codes)) if status == "stopped" else 0
 
 
 def _finish(
@@ -370,7 +392,7 @@ def _save_config(
             for name, table in tables.by_part.items()
         },
         "versions": collect_versions(),
-        "hardware": collect_hardware(str(parts.accelerator.device)),
+        "hardware": collect_hardware(str(parts.accelerator.device), parts.processes.count),
     }
     write_text_atomically(folder.config, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 

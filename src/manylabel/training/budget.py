@@ -51,11 +51,14 @@ def plan_epochs(
     num_val: int,
     step_images_per_second: float,
     workers: int,
+    num_processes: int = 1,
 ) -> Plan:
     """Return how many epochs fit, at least one: the slower of decoding and computing sets the pace.
 
     Args:
-        step_images_per_second: how fast the network learns from images that are decoded.
+        step_images_per_second: how fast the network learns from images that are decoded, in one process.
+        workers: processes that decode, beside each that learns.
+        num_processes: how many learn, each from its share of the images.
     """
     num_probed = min(_PROBED_IMAGES, len(train_set))
     started = time.perf_counter()
@@ -66,5 +69,5 @@ def plan_epochs(
         images_per_second = 1 / (1 / decode_images_per_second + 1 / step_images_per_second)
     else:
         images_per_second = min(decode_images_per_second, step_images_per_second)
-    epoch_seconds = (len(train_set) + num_val / _VALIDATION_SPEED_UP) / images_per_second
+    epoch_seconds = (len(train_set) + num_val / _VALIDATION_SPEED_UP) / (images_per_second * num_processes)
     return Plan(max(1, int(_USABLE_SHARE * budget_seconds / epoch_seconds)), epoch_seconds)

@@ -54,6 +54,7 @@ class Progress:
     best_value: float = float("nan")
     best_epoch: int = -1
     is_finished: bool = False
+    num_processes: int = 1
     history: list[dict[str, Any]] = field(default_factory=list)
     bad_images: dict[str, str] = field(default_factory=dict)
 
@@ -65,6 +66,7 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     progress: Progress,
     identity: Mapping[str, str],
+    others: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write weights, moving average, optimiser, random state and progress in one file, whole or not at all.
 
@@ -73,6 +75,7 @@ def save_checkpoint(
 
     Args:
         identity: what has to be the same when the run goes on, such as the digests of data and settings.
+        others: the random states of other processes of the run, as `NAME.RANK`.
 
     Raises:
         RunError: it cannot be written; what stood there before stands there still.
@@ -82,9 +85,7 @@ def save_checkpoint(
         tensors |= {_AVERAGE + key: tensor for key, tensor in average.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"{_OPTIMISER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    tensors[_RANDOM] = torch.random.get_rng_state()
-    if torch.cuda.is_available():
-        tensors[_RANDOM_CUDA] = torch.cuda.get_rng_state()
+    tensors |= read_random_states() | dict(others if others is not None else {})
     if progress.best_epoch >= 0:
         tensors |= {_BEST + key: tensor for key, tensor in load_weights(path.with_name(BEST_NAME)).items()}
     facts = {"version": str(VERSION), "progress": json.dumps(asdict(progress)), "identity": json.dumps(dict(identity))}
@@ -114,10 +115,14 @@ def load_checkpoint(
     optimiser: torch.optim.Optimizer,
     identity: Mapping[str, str],
     tell: OnEvent = tell_nobody,
+    rank: int = 0,
 ) -> Progress:
     """Put a run back where `save_checkpoint` left it; no file is changed.
 
     Where the newest checkpoint is damaged, a note says so and the one before it is taken.
+
+    Args:
+        rank: which of several processes this is; one that the checkpoint does not know keeps its random state.
 
     Raises:
         RunError: all are missing or damaged, or the checkpoint belongs to a run with other data or settings; the
@@ -143,9 +148,11 @@ def load_checkpoint(
     optimiser.load_state_dict(
         {"state": dict(sorted(states.items())), "param_groups": optimiser.state_dict()["param_groups"]}
     )
-    torch.random.set_rng_state(tensors[_RANDOM])
-    if _RANDOM_CUDA in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[_RANDOM_CUDA])
+    suffix = f".{rank}" if rank else ""
+    if _RANDOM + suffix in tensors:
+        torch.random.set_rng_state(tensors[_RANDOM + suffix])
+    if _RANDOM_CUDA + suffix in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[_RANDOM_CUDA + suffix])
     return Progress(**json.loads(metadata["progress"]))
 
 
@@ -169,6 +176,12 @@ def mend_checkpoints(path: Path) -> None:
         raise RunError(describe_write_error(path, 0, error)) from error
     if weights:
         save_weights(best, weights, {"epoch": str(json.loads(metadata["progress"])["best_epoch"])})
+
+
+def read_random_states() -> dict[str, Tensor]:
+    """Return the states of torch's generators in this process, by the names that they have in a checkpoint."""
+    states = {_RANDOM: torch.random.get_rng_state()}
+    return states | ({_RANDOM_CUDA: torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

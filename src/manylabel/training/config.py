@@ -44,7 +44,7 @@ class TrainConfig:
         False, "Accept a weights file that leaves tensors of the backbone unset; they are listed."
     )
     image_size: int = _knob(224, "Height and width in pixels that the model sees.")
-    batch_size: int = _knob(32, "Images in one step.")
+    batch_size: int = _knob(32, "Images in one batch; several processes share it.")
     accumulate: int = _knob(
         1, "Batches that one step learns from: 4 batches of 8 images learn as one of 32 does, in the memory of 8."
     )

@@ -24,7 +24,16 @@ from torch.utils.data import Dataset
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.preprocess import Preprocess
 from manylabel.training.events import OnEvent
-from manylabel.training.loading import Batch, EpochSampler, Example, ImageDataset, build_loader
+from manylabel.training.loading import (
+    WHOLE,
+    Batch,
+    BatchShares,
+    EpochSampler,
+    Example,
+    ImageDataset,
+    Share,
+    build_loader,
+)
 
 _BLOCK_IMAGES = 2048
 """Images in one file: what an interruption can lose."""
@@ -135,6 +144,7 @@ class FeatureLoader:
     dataset: FeatureDataset
     batch_size: int
     sampler: EpochSampler | None = None
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         num_images = len(self.dataset) if self.sampler is None else len(self.sampler)
@@ -142,8 +152,8 @@ class FeatureLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         rows = list(range(len(self.dataset))) if self.sampler is None else [row for row, _ in self.sampler]
-        for start in range(0, len(rows), self.batch_size):
-            yield self.dataset.load_batch(rows[start : start + self.batch_size])
+        for batch in BatchShares(rows, self.batch_size, self.share):
+            yield self.dataset.load_batch(batch)
 
 
 def extract_features(

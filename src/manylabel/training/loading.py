@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,31 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of every batch: each `count`-th image, from its own `rank` on."""
+
+    rank: int = 0
+    count: int = 1
+
+
+WHOLE = Share()
+"""What a process takes that is alone."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """What other processes hold of a batch: usable images, known cells of these, and how many of them hold none."""
+
+    num_usable: int = 0
+    num_known: int = 0
+    num_idle: int = 0
+
+
+@dataclass(frozen=True)
 class Batch:
     """The usable images of a batch, and the rows that were not usable with the reasons.
+
+    Where several processes share a batch, the tensors are the part of one of them.
 
     Shapes: B usable images; `images_BCHW` float32, `truth_BL` float32, `known_BL` bool, `rows_B` int64.
     """
@@ -60,9 +84,25 @@ class Batch:
     known_BL: Tensor
     rows_B: Tensor
     bad_rows: tuple[tuple[int, str], ...] = ()
+    others: Others = Others()
 
     def __len__(self) -> int:
         return len(self.rows_B)
+
+    @property
+    def num_usable(self) -> int:
+        """The usable images of the whole batch, over all processes."""
+        return len(self) + self.others.num_usable
+
+    @property
+    def num_known(self) -> int:
+        """The known cells of the whole batch, over all processes."""
+        return int(self.known_BL.sum()) + self.others.num_known
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether every process has a usable image of the batch."""
+        return len(self) > 0 and self.others.num_idle == 0
 
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
         """Return the batch on a device, its images in a memory order such as `torch.channels_last`."""
@@ -72,6 +112,7 @@ class Batch:
             self.known_BL.to(device, non_blocking=True),
             self.rows_B,
             self.bad_rows,
+            self.others,
         )
 
     def pin_memory(self) -> Batch:
@@ -82,6 +123,7 @@ class Batch:
             self.known_BL.pin_memory(),
             self.rows_B,
             self.bad_rows,
+            self.others,
         )
 
 
@@ -212,11 +254,31 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 yield int(row), draw_seed
 
 
+class BatchShares(Sampler[list[Any]]):
+    """The batches of an epoch, of each the share of one process; a last batch may leave some without an image.
+
+    Args:
+        keys: the images of an epoch in order: an `EpochSampler`, or rows.
+        batch_size: images of a whole batch, over all processes.
+    """
+
+    def __init__(self, keys: Sequence[int] | EpochSampler, batch_size: int, share: Share) -> None:
+        self.keys, self.batch_size, self.share = keys, batch_size, share
+
+    def __len__(self) -> int:
+        return -(-len(self.keys) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        keys = iter(self.keys)
+        while batch := list(islice(keys, self.batch_size)):
+            yield batch[self.share.rank :: self.share.count]
+
+
 def build_batch(examples: Sequence[Example]) -> Batch:
     """Put examples together; those with an error are listed beside the usable ones."""
     usable = [example for example in examples if example.pixels_CHW is not None]
     bad_rows = tuple((example.row, example.error) for example in examples if example.pixels_CHW is None)
-    num_labels = len(examples[0].truth_L)
+    num_labels = len(examples[0].truth_L) if examples else 0
     pixels = [example.pixels_CHW for example in usable if example.pixels_CHW is not None]
     return Batch(
         torch.stack(pixels) if pixels else torch.zeros(0, 3, 1, 1),
@@ -248,17 +310,19 @@ def build_loader(
     sampler: EpochSampler | None = None,
     workers: int = 0,
     pin_memory: bool = False,
+    share: Share = WHOLE,
 ) -> DataLoader[Any]:
     """Build a DataLoader that yields `Batch`: in the order of the table, or in a sampler's.
 
     Args:
         workers: processes that decode images; 0 decodes in this one. More never changes a batch.
+        share: the part of every batch that this process takes, where several learn together.
     """
     is_parallel = workers > 0
+    keys = sampler if sampler is not None else range(len(dataset))
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=BatchShares(keys, batch_size, share),
         num_workers=workers,
         collate_fn=_build_shared_batch if is_parallel else build_batch,
         pin_memory=pin_memory,

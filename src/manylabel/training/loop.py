@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from manylabel.data.annotations import Annotations
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, RunError, build_message, join_names, join_problems
@@ -26,14 +27,16 @@ from manylabel.losses.label_smoothing import smooth_labels
 from manylabel.metrics.summary import LOWER_IS_BETTER, summarise
 from manylabel.models.classifier import Classifier
 from manylabel.models.scoring import logits_to_probs
-from manylabel.training.checkpoints import Progress, save_checkpoint, save_weights
+from manylabel.training.checkpoints import Progress, read_random_states, save_checkpoint, save_weights
 from manylabel.training.config import TrainConfig
 from manylabel.training.ema import averaged_state
 from manylabel.training.events import OnEvent
 from manylabel.training.features import FeatureDataset, FeatureLoader
 from manylabel.training.history import save_history
 from manylabel.training.loading import Batch, EpochSampler, ImageDataset, Waiting, describe_waiting
+from manylabel.training.norms import has_batch_norms
 from manylabel.training.optim import schedule_share, set_backbone_learning, set_learning_rate
+from manylabel.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,15 @@ class LoopParts:
     folder: Path
     identity: Mapping[str, str] = field(default_factory=dict)
     memory_format: torch.memory_format = torch.channels_last
+    processes: Processes = ALONE
 
     def save(self, progress: Progress) -> None:
         """Write the checkpoint from which the run goes on bit for bit."""
-        path = self.folder / "last.safetensors"
-        save_checkpoint(path, self.model, self.average, self.optimiser, progress, self.identity)
+        progress.num_processes = self.processes.count
+        others = self.processes.gather_others(read_random_states())
+        if self.processes.is_main:
+            path = self.folder / "last.safetensors"
+            save_checkpoint(path, self.model, self.average, self.optimiser, progress, self.identity, others)
 
 
 def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_stop: Callable[[], bool]) -> str:
@@ -86,25 +93,26 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
             model.backbone.eval()  # held also means that its norms keep their statistics
         least_images = count_least_images(model, min(config.batch_size, num_images))
         waiting, rate = Waiting(parts.train_loader), 0.0
-        for batches in group_batches(waiting, config.accumulate):
+        for batches in group_batches(parts.processes.complete(waiting), config.accumulate):
             for batch in batches:
                 note_bad_images(batch, parts.train_loader, progress, config)
             share = schedule_share(progress.step / num_steps, config.warmup, config.schedule)
             set_learning_rate(parts.optimiser, share)
-            usable = [batch for batch in batches if len(batch) >= least_images]
+            usable = [batch for batch in batches if is_enough(batch, least_images)]
             if usable:
                 value = train_step(parts, usable, loss_at(parts.loss, progress.step / num_steps))
                 check_finite(value, "the loss or its gradient", progress, config, usable[0], parts.train_loader)
-                progress.loss_sum += value * sum(map(len, usable))
-                progress.num_seen += sum(map(len, usable))
+                num_usable = sum(batch.num_usable for batch in usable)
+                progress.loss_sum += value * num_usable
+                progress.num_seen += num_usable
             progress.step += 1
-            progress.images_done += sum(len(batch) + len(batch.bad_rows) for batch in batches)
+            progress.images_done += sum(batch.num_usable + len(batch.bad_rows) for batch in batches)
             mean_loss = progress.loss_sum / max(progress.num_seen, 1)
             rate = (progress.num_seen - already_seen) / (time.perf_counter() - started)
             on_event("step", {"epoch": progress.epoch, "step": progress.step, "num_steps": num_steps, "loss": mean_loss,
                               "images_done": progress.images_done, "images_per_second": rate})  # fmt: skip
-            must_stop = should_stop()
-            if must_stop or is_due(saved_at, config.checkpoint_minutes):
+            must_stop, must_save = parts.processes.agree(should_stop(), is_due(saved_at, config.checkpoint_minutes))
+            if must_stop or must_save:
                 parts.save(progress)
                 saved_at = time.perf_counter()
             if must_stop:
@@ -120,8 +128,9 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
         is_best = is_better(value, progress.best_value, config.monitor)
         if is_best:
             progress.best_value, progress.best_epoch = value, progress.epoch
-            weights = averaged_state(model, parts.average)
-            save_weights(parts.folder / "best.safetensors", weights, {"epoch": str(progress.epoch)})
+            if parts.processes.is_main:
+                weights = averaged_state(model, parts.average)
+                save_weights(parts.folder / "best.safetensors", weights, {"epoch": str(progress.epoch)})
         share = schedule_share(max(progress.step - 1, 0) / num_steps, config.warmup, config.schedule)
         row = {"epoch": progress.epoch, "step": progress.step, "lr": config.lr * share,
                "train_loss": progress.loss_sum / max(progress.num_seen, 1),
@@ -134,11 +143,12 @@ def run_loop(parts: LoopParts, progress: Progress, on_event: OnEvent, should_sto
         progress.is_finished = is_early or progress.epoch == config.epochs
         parts.save(progress)  # first: a run that goes on writes the history of its checkpoint
         saved_at = time.perf_counter()
-        save_history(parts.folder.parent / "history.jsonl", progress.history)
+        if parts.processes.is_main:
+            save_history(parts.folder.parent / "history.jsonl", progress.history)
         on_event("epoch", row)
         if is_early:
             return "early"
-        if should_stop() and not progress.is_finished:
+        if parts.processes.agree(should_stop())[0] and not progress.is_finished:
             return "stopped"
     return "finished"
 
@@ -154,9 +164,7 @@ def count_least_images(model: Classifier, batch_size: int) -> int:
     Raises:
         ConfigError: no batch can have as many.
     """
-    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
-    has_norms = any(isinstance(module, batch_norms) and module.training for module in model.modules())
-    least_images = 2 if has_norms else 1
+    least_images = 2 if has_batch_norms(model) else 1
     if batch_size < least_images:
         raise ConfigError(
             build_message(
@@ -169,6 +177,11 @@ def count_least_images(model: Classifier, batch_size: int) -> int:
     return least_images
 
 
+def is_enough(batch: Batch, least_images: int) -> bool:
+    """Return whether a batch can be learnt from: norms over it also need an image of it in every process."""
+    return batch.num_usable >= least_images and (least_images == 1 or batch.is_everywhere)
+
+
 def group_batches(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Return the batches of an epoch in groups, one for each step; the last group may be smaller."""
     batches = iter(loader)
@@ -179,23 +192,28 @@ def group_batches(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 def train_step(parts: LoopParts, batches: Sequence[Batch], loss_now: Loss) -> float:
     """Take one step on batches as if they were one, and return their loss; what is not finite changes no weight.
 
-    Each batch counts by its known cells: a loss that is a mean over them comes out as that of one large batch.
+    Each batch counts by its known cells, and so does each process's part of it: a loss that is a mean over them comes
+    out as that of one large batch in one process.
 
     Returns: the loss, or what is not finite: it or the norm of its gradient.
     """
     config, value = parts.config, 0.0
-    num_known = max(sum(int(batch.known_BL.sum()) for batch in batches), 1)
+    num_known = max(sum(batch.num_known for batch in batches), 1)
     parts.optimiser.zero_grad(set_to_none=True)
     for batch in batches:
+        if not len(batch):
+            continue  # other processes have some of it
         share = int(batch.known_BL.sum()) / num_known
         on_device = batch.to(parts.accelerator.device, parts.memory_format)
         truth_BL = smooth_labels(on_device.truth_BL, config.label_smoothing)
-        with parts.accelerator.autocast():
+        with parts.accelerator.autocast(), parts.processes.share_norms(parts.accelerator.device):
             loss = share * loss_now(parts.model(on_device.images_BCHW), truth_BL, on_device.known_BL)
         value += float(loss.detach())
-        if not math.isfinite(value):
-            return value
         parts.accelerator.backward(loss)
+    (value,) = parts.processes.add_up([value])
+    if not math.isfinite(value):
+        return value
+    parts.processes.add_gradients(parts.model.parameters())
     largest_norm = config.clip_norm if config.clip_norm > 0 else math.inf
     norm = float(nn.utils.clip_grad_norm_(parts.model.parameters(), largest_norm))
     if not math.isfinite(norm):
@@ -218,9 +236,12 @@ def validate(
     """
     model = parts.model if parts.average is None else parts.average.module
     model.eval()
-    probs, truths, knowns, losses = [], [], [], []
-    for batch in parts.val_loader:
-        if should_stop():
+    dataset = parts.val_loader.dataset
+    assert isinstance(dataset, ImageDataset | FeatureDataset)
+    num_labels = len(dataset.annotations.label_space)
+    rows, probs, loss_sum, num_known = [np.zeros(0, np.int64)], [np.zeros((0, num_labels), np.float32)], 0.0, 0
+    for batch in parts.processes.complete(parts.val_loader):
+        if parts.processes.agree(should_stop())[0]:
             return None
         note_bad_images(batch, parts.val_loader, progress, parts.config)
         if len(batch):
@@ -230,21 +251,35 @@ def validate(
             value = float(parts.loss(logits_BL, on_device.truth_BL, on_device.known_BL))
             largest = float(logits_BL.abs().max())
             check_finite(largest, "an answer for validation", progress, parts.config, batch, parts.val_loader)
-            losses.append((value, len(batch)))
+            loss_sum += value * int(batch.known_BL.sum())
+            num_known += int(batch.known_BL.sum())
+            rows.append(batch.rows_B.numpy())
             probs.append(logits_to_probs(logits_BL).cpu().numpy())
-            truths.append(batch.truth_BL.numpy() > 0.5)
-            knowns.append(batch.known_BL.numpy())
-        on_event("validation_step", {"num_images": len(batch) + len(batch.bad_rows)})
-    if not probs:
+        on_event("validation_step", {"num_images": batch.num_usable + len(batch.bad_rows)})
+    rows_N = parts.processes.gather_rows(np.concatenate(rows))
+    probs_NL = parts.processes.gather_rows(np.concatenate(probs))
+    loss_sum, num_all_known = parts.processes.add_up([loss_sum, num_known])
+    metrics = parts.processes.ask_main(lambda: judge_at_half(dataset.annotations, rows_N, probs_NL))
+    return {"val_loss": loss_sum / max(num_all_known, 1)} | {f"val_{name}": metrics[name] for name in metrics}
+
+
+def judge_at_half(
+    annotations: Annotations, rows_N: npt.NDArray[np.int64], probs_NL: npt.NDArray[np.float32]
+) -> dict[str, float]:
+    """Return every metric of some answers, which may be in any order, at a threshold of one half.
+
+    Raises:
+        RunError: there are none.
+    """
+    if not len(rows_N):
         raise RunError(
             build_message("validation", "none of its images can be used", do="Check them with 'manylabel inspect'")
         )
-    probs_NL: npt.NDArray[np.float32] = np.concatenate(probs)
-    space = parts.val_loader.dataset.annotations.label_space  # type: ignore[union-attr]
+    order_N = np.argsort(rows_N)
+    answered, probs_NL = annotations.targets.select(rows_N[order_N].tolist()), probs_NL[order_N]
+    space = annotations.label_space
     decisions_NL = DecisionPolicy(space, (HALF,) * len(space)).decide(probs_NL)
-    metrics = summarise(probs_NL, decisions_NL, np.concatenate(truths), np.concatenate(knowns))
-    loss = sum(value * count for value, count in losses) / sum(count for _, count in losses)
-    return {"val_loss": loss} | {f"val_{name}": value for name, value in metrics.items()}
+    return summarise(probs_NL, decisions_NL, answered.present_NL(), answered.known_NL())
 
 
 def is_better(value: float, best: float, monitor: str) -> bool:

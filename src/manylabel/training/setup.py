@@ -34,10 +34,12 @@ from manylabel.training.config import TrainConfig, parse_budget_seconds
 from manylabel.training.ema import build_average
 from manylabel.training.events import OnEvent
 from manylabel.training.features import FeatureDataset, FeatureLoader, extract_features, identify_backbone
-from manylabel.training.loading import EpochSampler, ImageDataset, build_loader
+from manylabel.training.loading import EpochSampler, ImageDataset, Share, build_loader
 from manylabel.training.loop import LoopParts
+from manylabel.training.norms import share_norms_on_gpu
 from manylabel.training.optim import build_optimiser
 from manylabel.training.precision import PrecisionChoice, choose_precision
+from manylabel.training.processes import ALONE, Processes, must_use_processor
 from manylabel.training.samplers import describe_double_weighting, describe_sampling, parse_sampler, weigh_images
 
 _FREE_ON_RESUME = (
@@ -111,6 +113,7 @@ def build_setup(
     *,
     loss: Loss | None = None,
     resolved: Mapping[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> Setup:
     """Put network, data, optimiser and device together; `precision` and `budget` are resolved here.
 
@@ -118,15 +121,22 @@ def build_setup(
         checkpoints: the folder that the loop writes to.
         loss: a function in place of the one that `config` names.
         resolved: the `precision` and `epochs` of the run that goes on; measuring again could choose otherwise.
+        processes: those that share the work; from `join_processes`.
     """
+    if config.batch_size < processes.count:
+        problem = f"{processes.count} processes cannot share a batch of {config.batch_size}"
+        raise ConfigError(build_message("batch_size", problem, do="Raise --batch-size, or start fewer processes"))
+    if processes.count > 1:
+        message = f"{processes.count} processes share every batch of {config.batch_size} images."
+        tell("note", {"message": message})
     chosen_loss = loss if loss is not None else _build_loss(config.loss, train, tell)
     device = _reset_accelerator("no").device
-    if AcceleratorState().num_processes > 1:
-        problem = f"{AcceleratorState().num_processes} processes were started, and a run uses one"
-        raise ConfigError(build_message("train", problem, do="Start it without torchrun or accelerate launch"))
-    sources = _build_sources(config, network, train, val, device, tell)
+    with processes.main_first():  # what it computes of a frozen backbone the others find on the disk
+        sources = _build_sources(config, network, train, val, device, tell)
     model = sources.model.to(device)
-    config, precision = _resolve(config, sources, chosen_loss, device, tell, resolved)
+    config, precision = _resolve(config, sources, chosen_loss, device, tell, resolved, processes)
+    if processes.count > 1 and device.type == "cuda":
+        share_norms_on_gpu(model)
     memory_format = precision.step_format.memory_format
     accelerator = _reset_accelerator(precision.step_format.mixed_precision)
     model = model.to(memory_format=memory_format)
@@ -139,12 +149,16 @@ def build_setup(
         optimiser=build_optimiser(model, config),
         loss=chosen_loss,
         sampler=sampler,
-        train_loader=_build_loader(sources.train, config, device, sampler),
-        val_loader=_build_loader(sources.val, config, device),
+        train_loader=_build_loader(sources.train, config, device, processes.share, sampler),
+        val_loader=_build_loader(sources.val, config, device, processes.share),
         folder=checkpoints,
         identity={**_identify(config, train, val), **sources.identity},
         memory_format=memory_format,
+        processes=processes,
     )
+    processes.check_same(parts.identity)
+    if not processes.is_main:
+        torch.manual_seed(config.seed + processes.rank)  # dropout of its own; until here the seed made equal weights
     return Setup(parts, precision)
 
 
@@ -206,12 +220,15 @@ def _build_loader(
     dataset: ImageDataset | FeatureDataset,
     config: TrainConfig,
     device: torch.device,
+    share: Share,
     sampler: EpochSampler | None = None,
 ) -> DataLoader[Any] | FeatureLoader:
     if isinstance(dataset, FeatureDataset):
-        return FeatureLoader(dataset, config.batch_size, sampler)
+        return FeatureLoader(dataset, config.batch_size, sampler, share)
     is_cuda = device.type == "cuda"
-    return build_loader(dataset, config.batch_size, sampler=sampler, workers=config.workers, pin_memory=is_cuda)
+    return build_loader(
+        dataset, config.batch_size, sampler=sampler, workers=config.workers, pin_memory=is_cuda, share=share
+    )
 
 
 def _weigh_images(config: TrainConfig, train: Annotations, tell: OnEvent) -> npt.NDArray[np.float64] | None:
@@ -228,7 +245,7 @@ def _weigh_images(config: TrainConfig, train: Annotations, tell: OnEvent) -> npt
 def _reset_accelerator(mixed_precision: str) -> Accelerator:
     """Return a new Accelerator; an earlier run of this process may have left one with another precision."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=mixed_precision)
+    return Accelerator(mixed_precision=mixed_precision, cpu=must_use_processor())
 
 
 def _resolve(
@@ -238,22 +255,34 @@ def _resolve(
     device: torch.device,
     tell: OnEvent,
     resolved: Mapping[str, Any] | None,
+    processes: Processes,
 ) -> tuple[TrainConfig, PrecisionChoice]:
     """Turn `precision auto` and `budget` into what they come to on this machine, or came to when the run began."""
-    if resolved is not None:
-        epochs = int(resolved["epochs"]) if config.budget else config.epochs
-        return replace(config, epochs=epochs), PrecisionChoice(str(resolved["precision"]), {})
+    if resolved is None:
+        # One process measures for all: what differs from machine to machine must not decide differently.
+        resolved = processes.ask_main(lambda: _measure(config, sources, loss, device, tell, processes.count))
+    epochs = int(resolved["epochs"]) if config.budget else config.epochs
+    precision = PrecisionChoice(str(resolved["precision"]), resolved.get("images_per_second", {}))
+    return replace(config, epochs=epochs), precision
+
+
+def _measure(
+    config: TrainConfig, sources: _Sources, loss: Loss, device: torch.device, tell: OnEvent, num_processes: int
+) -> dict[str, Any]:
+    """Return the `precision`, the `epochs` and the `images_per_second` that this machine suggests, and tell them."""
     num_labels = len(sources.train.annotations.label_space)
-    size = (sources.input_shape, config.batch_size, num_labels)
+    size = (sources.input_shape, -(-config.batch_size // num_processes), num_labels)
     must_measure = bool(config.budget)
     precision = choose_precision(config.precision, sources.model, loss, *size, device, must_measure=must_measure)
     tell("note", {"message": precision.describe()})
+    epochs = config.epochs
     if config.budget:
         rate = precision.images_per_second[precision.precision]
-        plan = plan_epochs(parse_budget_seconds(config.budget), sources.train, len(sources.val), rate, config.workers)
+        seconds = parse_budget_seconds(config.budget)
+        plan = plan_epochs(seconds, sources.train, len(sources.val), rate, config.workers, num_processes)
         tell("note", {"message": plan.describe(config.budget)})
-        config = replace(config, epochs=plan.epochs)
-    return config, precision
+        epochs = plan.epochs
+    return {"precision": precision.precision, "epochs": epochs, "images_per_second": dict(precision.images_per_second)}
 
 
 def _identify(config: TrainConfig, train: Annotations, val: Annotations) -> dict[str, str]:
