@@ -133,8 +133,9 @@ def test_every_choice_that_ends_a_run_comes_out_whole(
     config = TrainConfig(**{**TINY, **recipe})
     train(parts["train"], parts["val"], config, out=tmp_path / "run", test=parts["test"], on_event=ignore)
     check_whole(RunFolder(tmp_path / "run"))
-    answers = ml.load(tmp_path / "run").predict([record.source for record in parts["test"].records])
-    for answer in answers:
+    model = ml.load(tmp_path / "run")
+    for record in parts["test"].records:
+        answer = model.predict(record.source)
         assert answer.labels is not None
         assert set(answer.labels) <= set(parts["train"].label_space.names)
 

@@ -192,6 +192,11 @@ def test_a_trial_that_was_under_way_in_a_kill_is_marked_and_not_counted(tmp_path
     assert states == ["FAIL", "COMPLETE"]
 
 
+def test_a_folder_of_a_search_that_was_killed_at_its_very_start_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "lock.db").touch()
+    assert len(seek(tmp_path, num_trials=1).trials) == 1
+
+
 @pytest.mark.scenario
 def test_ctrl_c_keeps_what_is_finished_and_the_same_call_goes_on(tmp_path: Path) -> None:
     def press(event: str, facts: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from manylabel.runs.progress import TerminalProgress
 from manylabel.runs.search_files import save_trials, settings_to_toml
 from manylabel.runs.search_spaces import choose_knobs
 from manylabel.runs.signals import stop_on_signal
-from manylabel.runs.study import Study, Trial, lock_folder
+from manylabel.runs.study import LOCK_NAME, Study, Trial, lock_folder
 from manylabel.runs.tables import Tables, prepare_tables
 from manylabel.runs.train import check_names
 from manylabel.runs.trials import TrialRunner
@@ -174,7 +174,7 @@ def _is_lower_better(monitor: str) -> bool:
 
 
 def _open_folder(folder: Path) -> Path:
-    is_search = (folder / "study.db").is_file()
+    is_search = (folder / LOCK_NAME).is_file()  # it is there first, so also after a kill at the start
     if folder.exists() and not is_search and (not folder.is_dir() or any(folder.iterdir())):
         problem = "the folder holds something else than a search"
         raise RunError(build_message(folder, problem, do="Choose another --out, or remove it"))

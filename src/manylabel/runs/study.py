@@ -17,6 +17,9 @@ from optuna.trial import TrialState
 from manylabel.errors import RunError, build_message
 from manylabel.runs.search_spaces import Knob, Range
 
+LOCK_NAME = "lock.db"
+"""A file that a search keeps open in its folder: SQLite's own lock on it ends with the process."""
+
 _NAME = "search"
 _MIN_TRIALS_FOR_IMPORTANCE = 10
 """With fewer the forest that importance is read from has seen next to nothing."""
@@ -154,7 +157,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another one works there.
     """
-    with closing(sqlite3.connect(folder / "lock.db", timeout=0, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(folder / LOCK_NAME, timeout=0, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:

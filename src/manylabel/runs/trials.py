@@ -98,7 +98,8 @@ class TrialRunner:
         for row in rows:
             if row["settings"] == dict(values) and row["seed"] == seed:
                 return float(row["value"])
-        self.tell("note", {"message": f"Once more with seed {seed}: {_describe_settings(values, self.first)}."})
+        message = f"Once more with seed {seed}: {_describe_settings(values, self.first)}."
+        self.tell("note", {"message": textwrap.fill(message, 80, subsequent_indent="  ")})
         progress = Progress()
 
         def hear(event: str, facts: Mapping[str, Any]) -> None:
