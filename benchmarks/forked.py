@@ -31,7 +31,7 @@ RATES = {"images_per_second", "waiting_seconds", "train_seconds", "seconds"}
 SETTINGS: Mapping[str, Any] = {
     "backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 16, "epochs": 6, "workers": 0,
     "precision": "fp32", "monitor": "loss", "augment": "medium", "mix": "cutmix", "ema": 0.9, "dropout": 0.2,
-    "checkpoint_minutes": 0.01,
+    "checkpoint_minutes": 0.02,
 }  # fmt: skip
 """A tiny network with everything random, AdamW, a schedule and an average; a checkpoint within every epoch."""
 
