@@ -179,12 +179,12 @@ def digest(folder: Path) -> str:
 
 
 def slow_writes(folder: Path) -> None:
-    """Hold every write of a checkpoint up, so that a kill can hit any moment of it; `saving` is printed at its start."""
+    """Hold every write of a checkpoint up, so that a kill can hit any moment of it; `saving` is printed first."""
     fsync, replace = os.fsync, Path.replace
 
     def slow_fsync(descriptor: int) -> None:
-        target = os.readlink(f"/proc/self/fd/{descriptor}")
-        if "last.safetensors" in target:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if "last.safetensors" in target.name:
             os.write(1, b"saving\n")
             time.sleep(0.1)
             fsync(descriptor)
