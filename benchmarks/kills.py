@@ -297,7 +297,9 @@ def _kill_and_go_on(bench: Bench, number: int, workers: int, *, in_save: bool) -
 
 
 def _read_all(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Return every file but the lock, which a killed run leaves behind and the next one takes."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.lock"]
+    return {str(path): path.read_bytes() for path in files}
 
 
 def _sum_up(outcomes: list[str]) -> dict[str, Any]:
