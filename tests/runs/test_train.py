@@ -298,7 +298,9 @@ def test_a_damaged_file_falls_back_and_ends_in_the_same_bits(start: Start, tmp_p
     file.write_bytes(file.read_bytes()[:-7])
     events: Events = []
     resumed = start(resume=True, on_event=lambda *event: events.append(event), **settings)
-    warnings = [facts["message"] for event, facts in events if event == "note" and "damaged" in facts["message"]]
+    warnings = [
+        facts["message"] for event, facts in events if event == "note" and "checkpoint is damaged" in facts["message"]
+    ]
     assert len(warnings) == (damaged == "last")
     assert all("last.safetensors" in warning and "previous.safetensors" in warning for warning in warnings)
     assert weights_of(resumed) == weights_of(whole)

@@ -299,7 +299,7 @@ def _build_shared_batch(examples: Sequence[Example]) -> Batch:
     """
     batch = build_batch(examples)
     for tensor in (batch.images_BCHW, batch.truth_BL, batch.known_BL, batch.rows_B):
-        tensor.share_memory_()
+        tensor.share_memory_()  # type: ignore[no-untyped-call]
     return batch
 
 

@@ -61,9 +61,10 @@ def explain_death(error: Exception) -> str:
     """Return what a failure of torch means for the person who trains; "" where it is something else.
 
     Example:
-        >>> explain_death(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
-        "data workers: a process that decodes images is gone (DataLoader worker (pid 7) is killed by signal: Killed). \
-The system kills what takes too much memory: lower --workers or --batch-size, and go on with --resume."
+        >>> explain_death(RuntimeError("shapes do not fit"))
+        ''
+        >>> explain_death(MemoryError("12 GiB"))[:46]
+        'train: the memory is not enough (12 GiB). Lowe'
     """
     text = str(error)
     resume = "and go on with --resume"
