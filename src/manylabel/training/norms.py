@@ -14,6 +14,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from manylabel.training.exchange import notice_lost_process
+
 
 def has_batch_norms(model: nn.Module) -> bool:
     """Return whether a model, as it is set now, normalises over the images of a batch."""
@@ -97,11 +99,13 @@ class _AddUp(torch.autograd.Function):
     @staticmethod
     def forward(_: Any, tensor: Tensor) -> Tensor:
         total = tensor.contiguous().clone()
-        distributed.all_reduce(total)
+        with notice_lost_process():
+            distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
+        with notice_lost_process():
+            distributed.all_reduce(total)
         return total
