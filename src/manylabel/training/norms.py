@@ -98,14 +98,15 @@ class _AddUp(torch.autograd.Function):
 
     @staticmethod
     def forward(_: Any, tensor: Tensor) -> Tensor:
-        total = tensor.contiguous().clone()
-        with notice_lost_process():
-            distributed.all_reduce(total)
-        return total
+        return _exchange(tensor)
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        with notice_lost_process():
-            distributed.all_reduce(total)
-        return total
+        return _exchange(gradient)
+
+
+def _exchange(tensor: Tensor) -> Tensor:
+    total = tensor.contiguous().clone()
+    with notice_lost_process():
+        distributed.all_reduce(total)
+    return total
