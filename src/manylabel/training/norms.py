@@ -14,6 +14,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from manylabel.training.exchange import notice_lost_process
+
 
 def has_batch_norms(model: nn.Module) -> bool:
     """Return whether a model, as it is set now, normalises over the images of a batch."""
@@ -96,12 +98,15 @@ class _AddUp(torch.autograd.Function):
 
     @staticmethod
     def forward(_: Any, tensor: Tensor) -> Tensor:
-        total = tensor.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
+        return _exchange(tensor)
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
+        return _exchange(gradient)
+
+
+def _exchange(tensor: Tensor) -> Tensor:
+    total = tensor.contiguous().clone()
+    with notice_lost_process():
         distributed.all_reduce(total)
-        return total
+    return total

@@ -23,6 +23,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed, nn
 
 from manylabel.errors import ConfigError, RunError, build_message
+from manylabel.training.exchange import notice_lost_process
 from manylabel.training.loading import Batch, Others, Share
 from manylabel.training.norms import SharedNorms
 
@@ -64,7 +65,7 @@ class Processes:
         if self.count == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64)
-        with _one_has_left():
+        with notice_lost_process():
             distributed.all_reduce(sums, group=self.group)
         return [float(value) for value in sums]
 
@@ -80,7 +81,7 @@ class Processes:
         sizes = self._gather_numbers(len(given))
         own = torch.from_numpy(np.frombuffer(given.ljust(max(sizes), b"\0"), np.uint8).copy())
         found = [torch.empty_like(own) for _ in sizes]
-        with _one_has_left():
+        with notice_lost_process():
             distributed.all_gather(found, own, group=self.group)
         return [row[:size].numpy().tobytes().decode() for row, size in zip(found, sizes, strict=True)]
 
@@ -94,7 +95,7 @@ class Processes:
         counts = self._gather_numbers(len(rows))
         own = torch.from_numpy(np.concatenate([rows, np.zeros((max(counts) - len(rows), *rows.shape[1:]), rows.dtype)]))
         found = [torch.empty_like(own) for _ in counts] if self.is_main else None
-        with _one_has_left():
+        with notice_lost_process():
             distributed.gather(own, found, dst=0, group=self.group)
         if found is None:
             return rows
@@ -266,33 +267,10 @@ def _is_first_to_fail(rank: int) -> bool:
     return bool(first == str(rank).encode())
 
 
-class LostProcessError(RunError):
-    """Another process of the run has ended without a word, as when the system kills it."""
-
-
-@contextmanager
-def _one_has_left() -> Iterator[None]:
-    """Turn what the network says of a process that has ended into a sentence.
-
-    Raises:
-        LostProcessError: another process has ended.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        raise LostProcessError(
-            build_message(
-                "train",
-                "another process of this run has ended",
-                do="Look above for its reason (memory?), then go on from the last checkpoint with --resume",
-            )
-        ) from error
-
-
 def _add_in_place(gradients: list[Tensor]) -> None:
     """Add up some gradients over all processes, in one exchange, on the device where they are."""
     flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
-    with _one_has_left():
+    with notice_lost_process():
         distributed.all_reduce(flat)
     pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
     for gradient, piece in zip(gradients, pieces, strict=True):
