@@ -56,6 +56,21 @@ def test_loaded_weights_learn_at_their_share_and_the_head_at_the_whole(model: Cl
     assert {name.split(".")[0] for name in names_in(optimiser, model, initial_lr=0.001)} == {"backbone"}
 
 
+def test_what_a_file_of_weights_left_unset_learns_as_fast_as_the_head_and_the_rest_at_its_share(
+    model: Classifier,
+) -> None:
+    new = [name for name, _ in model.backbone.named_parameters()][-3:]
+    config = TrainConfig(lr=0.01, backbone_lr_ratio=0.1, weights="file.safetensors")
+    optimiser = build_optimiser(model, config, new)
+    at_whole = names_in(optimiser, model, initial_lr=0.01)
+    assert {name for name in at_whole if name.startswith("backbone.")} == {f"backbone.{name}" for name in new}
+    set_backbone_learning(optimiser, False)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    set_backbone_learning(optimiser, True)
+    assert learning == set(at_whole)  # what is new learns with the head while the rest is held
+    assert len(names_in(optimiser, model)) == len(list(model.parameters()))
+
+
 def test_new_weights_learn_as_fast_as_the_head(model: Classifier) -> None:
     optimiser = build_optimiser(model, TrainConfig(lr=0.01, weights="none"))
     assert {group["initial_lr"] for group in optimiser.param_groups} == {0.01}

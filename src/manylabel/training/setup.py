@@ -146,7 +146,7 @@ def build_setup(
         accelerator=accelerator,
         model=model,
         average=build_average(model, config.ema),
-        optimiser=build_optimiser(model, config),
+        optimiser=build_optimiser(model, config, network.backbone.report.missing if network.backbone.report else ()),
         loss=chosen_loss,
         sampler=sampler,
         train_loader=_build_loader(sources.train, config, device, processes.share, sampler),
