@@ -19,7 +19,7 @@ from process import report
 import manylabel as ml
 from manylabel.decisions import choose_thresholds
 from manylabel.decisions.gain import Figure, compare_decisions
-from manylabel.decisions.rules import mine_rules
+from manylabel.decisions.mining import mine_rules
 from manylabel.decisions.search import Choice, tune_policy
 
 HERE = Path(__file__).resolve().parent
@@ -144,8 +144,8 @@ def _write_table(found: Mapping[str, Any]) -> None:
     ]
     half = found["goals"]["f1"]["figures"]
     text = (
-        f"At 0.5 the macro F1 is {half['f1_macro']['before']:.3f}, with {half['labels_per_image']['before']:.1f} labels "
-        f"per image. {'; '.join(promised)}."
+        f"At 0.5 the macro F1 is {half['f1_macro']['before']:.3f}, with {half['labels_per_image']['before']:.1f} "
+        f"labels per image. {'; '.join(promised)}."
     )
     head = PAGE.read_text("utf-8").split(MARK)[0]
     PAGE.write_text(f"{head}{MARK}\n\n" + "\n".join(lines) + f"\n\n{text}\n", "utf-8")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from manylabel.decisions.rules import RULES, Rule, RuleSet, load_rules, mine_rules, read_rules, write_rules
+from manylabel.decisions.rules import Rule, RuleSet
 from manylabel.errors import ConfigError
 from manylabel.labels.space import LabelSpace
 
@@ -192,100 +190,6 @@ def test_a_parent_has_at_least_the_probability_of_all_below_it() -> None:
     )
 
 
-FILE = """
-[[rule]]
-kind = "at_most"
-count = 3
-
-[[rule]]
-kind = "exclusive"
-labels = ["day", "night"]
-
-[[rule]]
-kind = "implies"
-if = "dog"
-then = ["animal"]
-
-[[rule]]
-kind = "hierarchy"
-parent = "animal"
-children = ["cat"]
-"""
-READ = (
-    Rule("at_most", count=3),
-    Rule("exclusive", ("day", "night")),
-    Rule("implies", ("dog",), ("animal",)),
-    Rule("hierarchy", ("animal",), ("cat",)),
-)
-
-
-def test_a_file_of_rules_is_read_and_what_is_written_reads_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "rules.toml"
-    path.write_text(FILE, "utf-8")
-    assert load_rules(path, SPACE) == READ
-    assert read_rules([rule.to_dict() for rule in READ], "here") == READ
-
-
-@pytest.mark.parametrize("kind", RULES)
-def test_every_kind_of_rule_goes_through_a_table_and_has_words(kind: str) -> None:
-    others = ("cat",) if RULES[kind].others_key else ()
-    rule = Rule(kind, ("dog",) if RULES[kind].min_labels == 1 else ("dog", "day"), others, 1)
-    assert read_rules([rule.to_dict()], "here") == (rule,)
-    assert str(rule)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        pytest.param({}, "here: not a list of rules, expected tables [[rule]] with a kind.", id="no list"),
-        pytest.param(
-            [{"kind": "imply"}],
-            "here rule 1: unknown kind 'imply' (did you mean 'implies'?), expected at_most, at_least, exclusive, "
-            "required, implies, forbids, hierarchy.",
-            id="unknown kind",
-        ),
-        pytest.param(
-            [{"kind": "implies", "if": "dog", "than": "cat"}],
-            "here rule 1: unknown key 'than' (did you mean 'then'?) of implies, expected kind, if, then.\n"
-            "here rule 1: implies lacks 'then'.",
-            id="all problems at once",
-        ),
-        pytest.param([{"kind": "at_most"}], "here rule 1: at_most lacks 'count'.", id="no count"),
-        pytest.param(
-            [{"kind": "at_most", "count": 0}],
-            "here rule 1: 'count' is no number of labels, got 0, expected 1 or more.",
-            id="a count of 0",
-        ),
-        pytest.param(
-            [{"kind": "exclusive", "labels": [1, 2]}],
-            "here rule 1: 'labels' is no label and no list of labels, got [1, 2].",
-            id="numbers",
-        ),
-    ],
-)
-def test_a_list_that_holds_no_rules_is_refused(values: Any, message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        read_rules(values, "here")
-    assert str(error.value) == message
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param("[[rule]\n", "not readable as rules (", id="no TOML"),
-        pytest.param("x = 1", "not a list of rules", id="no rules"),
-    ],
-)
-def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "rules.toml"
-    path.write_text(text, "utf-8")
-    with pytest.raises(ConfigError) as error:
-        load_rules(path, SPACE)
-    assert message in str(error.value)
-    with pytest.raises(ConfigError, match="there is no such file of rules"):
-        load_rules(tmp_path / "gone.toml", SPACE)
-
-
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
@@ -327,32 +231,6 @@ def test_rules_that_cannot_be_kept_are_refused(rules: list[Rule], message: str) 
     with pytest.raises(ConfigError) as error:
         RuleSet(SPACE, rules)
     assert str(error.value) == message
-
-
-def test_rules_that_the_data_keep_are_proposed_with_what_speaks_for_them(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    truth_NL = np.zeros((1000, 5), bool)
-    truth_NL[:, 1] = rng.random(1000) < 0.2
-    truth_NL[:, 0] = truth_NL[:, 1] | (rng.random(1000) < 0.2)  # dog implies animal
-    truth_NL[:, 3] = rng.random(1000) < 0.5
-    truth_NL[:, 4] = ~truth_NL[:, 3]  # never day and night
-    mined = mine_rules(truth_NL, np.ones_like(truth_NL), SPACE)
-    by_text = {str(one.rule): one for one in mined}
-    assert set(by_text) == {"dog implies animal", "day forbids night"}
-    num_dogs, num_animals = int(truth_NL[:, 1].sum()), int(truth_NL[:, 0].sum())
-    assert by_text["dog implies animal"].support == num_dogs
-    assert by_text["dog implies animal"].lift == pytest.approx(1000 / num_animals)
-    path = tmp_path / "mined.toml"
-    path.write_text(write_rules(mined), "utf-8")
-    assert set(load_rules(path, SPACE)) == {one.rule for one in mined}
-
-
-def test_unknown_cells_propose_no_rule() -> None:
-    truth_NL, known_NL = np.ones((100, 5), bool), np.zeros((100, 5), bool)
-    assert mine_rules(truth_NL, known_NL, SPACE) == []
-    truth_NL[:50] = False
-    known_NL[:, 0] = True
-    assert mine_rules(truth_NL, known_NL, SPACE) == []
 
 
 def test_the_order_of_labels_changes_nothing_where_no_margins_are_equal() -> None:

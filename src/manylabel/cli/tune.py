@@ -17,8 +17,9 @@ from manylabel.cli.console import build_results_console, show_progress
 from manylabel.cli.tables import Reading
 from manylabel.data.annotations import Annotations
 from manylabel.decisions.conformal import parse_abstention
-from manylabel.decisions.gain import Figure
-from manylabel.decisions.rules import load_rules, write_rules
+from manylabel.decisions.gain import NEITHER_IS_BETTER, Figure
+from manylabel.decisions.mining import write_rules
+from manylabel.decisions.rule_files import load_rules
 from manylabel.errors import DataError, build_message, join_names, suggest_name
 from manylabel.files import write_text_atomically
 from manylabel.labels.predictions import Predictions, load_predictions
@@ -144,7 +145,7 @@ def _print_figures(console: Console, figures: Mapping[str, Figure], before: str,
         table.add_column(column, justify="right", no_wrap=True)
     for name in dict.fromkeys((metric, *_SHOWN)):
         figure = figures[name]
-        has_side = name != "labels_per_image"
+        has_side = name not in NEITHER_IS_BETTER
         interval = f"{figure.low:+.3f} to {figure.high:+.3f}" if has_side else ""
         gain = f"{figure.gain:+.3f}" if has_side else ""
         table.add_row(name, f"{figure.before:.3f}", f"{figure.after:.3f}", gain, interval)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.decisions.halfway import halfway
 from manylabel.errors import BundleError, ConfigError, build_message, join_names, suggest_name
 
 FloatArray = npt.NDArray[np.floating]
@@ -54,8 +55,7 @@ def find_miss_rate_threshold(probs_NL: FloatArray, truth_NL: BoolArray, known_NL
     lowest_in = probs[order][np.flatnonzero(missed_there <= allowed + 1e-9)[-1]]
     below = probs_NL[known_NL & (probs_NL < lowest_in)]
     highest_out = np.float32(below.max()) if below.size else np.float32(0)
-    midpoint = np.float32((np.float64(lowest_in) + np.float64(highest_out)) / 2)
-    return float(midpoint if midpoint > highest_out else lowest_in)
+    return float(halfway(lowest_in, highest_out))
 
 
 def measure_margin(margins_NL: FloatArray, decisions_NL: BoolArray) -> npt.NDArray[np.float32]:  # noqa: ARG001

@@ -24,6 +24,7 @@ Float64Array = npt.NDArray[np.float64]
 
 FEWER_IS_BETTER = frozenset({"cost_per_image", "count_error", "hamming_loss"})
 NEITHER_IS_BETTER = frozenset({"labels_per_image"})
+"""The figures of which less is better, and those of which neither more nor less is."""
 
 _NUM_RESAMPLES = 1000
 _MOST_GROUPS = 4096

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from manylabel.decisions.calibrate import NO_CALIBRATION, Calibration
 from manylabel.decisions.conformal import Abstention
-from manylabel.decisions.rules import Rule, RuleSet, read_rules
+from manylabel.decisions.rule_files import read_rules
+from manylabel.decisions.rules import Rule, RuleSet
 from manylabel.errors import BundleError, build_message, join_names
 from manylabel.labels.space import LabelSpace
 

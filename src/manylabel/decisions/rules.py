@@ -16,11 +16,8 @@ Source: of the probabilities of step 1, Silla and Freitas, "A survey of hierarch
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,11 +127,6 @@ RULES: Mapping[str, RuleKind] = {
     ),
 }
 """The kinds of rules; a file has one table `[[rule]]` with `kind` and these keys for each rule."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Applying.
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 class RuleSet:
@@ -344,85 +336,6 @@ def _stack(groups: list[BoolArray], num_labels: int) -> BoolArray:
     return np.stack(groups) if groups else np.zeros((0, num_labels), bool)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading.
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def load_rules(path: str | os.PathLike[str], label_space: LabelSpace) -> tuple[Rule, ...]:
-    """Read a TOML or JSON file of rules and check them against the labels of a model.
-
-    Raises:
-        ConfigError: the file cannot be read, or rules that `RuleSet` refuses.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(build_message(file, "there is no such file of rules", do="Check --rules"))
-    import tomllib
-
-    try:
-        text = file.read_text("utf-8-sig")
-        values = json.loads(text) if file.suffix.lower() == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(build_message(file, f"not readable as rules ({error})", expected="TOML or JSON")) from error
-    rules = read_rules(values.get("rule") if isinstance(values, dict) else values, str(file))
-    RuleSet(label_space, rules)
-    return rules
-
-
-def read_rules(values: Any, where: str) -> tuple[Rule, ...]:
-    """Return rules from a list of tables.
-
-    Raises:
-        ConfigError: an unknown kind or key, a key that is missing, or a value of the wrong kind; all are listed.
-    """
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise ConfigError(build_message(where, "not a list of rules", expected="tables [[rule]] with a kind"))
-    problems: list[str] = []
-    rules = []
-    for number, value in enumerate(values, 1):
-        found = _read_rule(value, f"{where} rule {number}")
-        if isinstance(found, Rule):
-            rules.append(found)
-        else:
-            problems += found
-    if problems:
-        raise ConfigError(join_problems(problems))
-    return tuple(rules)
-
-
-def _read_rule(values: Mapping[str, Any], where: str) -> Rule | list[str]:
-    """Return a rule, or what is wrong with it."""
-    name = values.get("kind")
-    if not isinstance(name, str) or name not in RULES:
-        shown = suggest_name(name, RULES) if isinstance(name, str) else ""
-        return [build_message(where, f"unknown kind {name!r}{shown}", expected=join_names(list(RULES)))]
-    kind = RULES[name]
-    keys = ["kind", kind.labels_key, *([kind.others_key] if kind.others_key else [])]
-    keys += ["count"] if kind.has_count else []
-    problems = [
-        build_message(where, f"unknown key {key!r}{suggest_name(key, keys)} of {name}", expected=join_names(keys))
-        for key in values
-        if key not in keys
-    ]
-    needed = [key for key in keys if not (key == kind.labels_key and kind.is_about_all)]
-    problems += [build_message(where, f"{name} lacks {key!r}") for key in needed if key not in values]
-    lists = {}
-    for key in (kind.labels_key, kind.others_key):
-        value = values.get(key, [])
-        names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(label, str) for label in names):
-            problems.append(build_message(where, f"{key!r} is no label and no list of labels", got=value))
-            names = []
-        lists[key] = tuple(names)
-    count = values.get("count", 1)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        problems.append(build_message(where, "'count' is no number of labels", got=count, expected="1 or more"))
-    if problems:
-        return problems
-    return Rule(name, lists[kind.labels_key], lists[kind.others_key] if kind.others_key else (), count)
-
-
 def _find_problems(rule: Rule, label_space: LabelSpace) -> Iterator[str]:
     kind = RULES[rule.kind]
     where = f"rule '{rule}'"
@@ -442,71 +355,3 @@ def _find_problems(rule: Rule, label_space: LabelSpace) -> Iterator[str]:
     size = len(rule.labels) if rule.labels else len(label_space)
     if rule.kind == "at_least" and rule.count > size:
         yield build_message(where, f"there are only {size} labels", got=rule.count)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Mining.
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class MinedRule:
-    """A rule that the data keep: `support` images speak for it, `lift` says how far that is from chance."""
-
-    rule: Rule
-    support: int
-    confidence: float
-    lift: float
-
-
-def mine_rules(
-    truth_NL: BoolArray,
-    known_NL: BoolArray,
-    label_space: LabelSpace,
-    *,
-    min_support: int = 20,
-    min_confidence: float = 0.99,
-    min_lift: float = 1.5,
-) -> list[MinedRule]:
-    """Return rules that nearly all images keep, the best supported first; they are proposals, never applied unasked.
-
-    `implies` needs `min_support` images that have both labels, and the second with at least `min_confidence` of the
-    first and `min_lift` times as often as elsewhere. `forbids` needs `min_support` images that would have both by
-    chance, and none that has; its lift is 0. That data never show something does not mean that it cannot be.
-
-    Shapes: N images, L labels; only images in which both labels are known count.
-    """
-    present_NL = (truth_NL & known_NL).astype(np.float32)
-    known = known_NL.astype(np.float32)
-    both_LL = present_NL.T @ present_NL
-    num_known_LL = known.T @ known
-    first_LL = present_NL.T @ known  # images with a in which b is known
-    with np.errstate(divide="ignore", invalid="ignore"):
-        confidence_LL = both_LL / first_LL
-        expected_LL = first_LL * first_LL.T / num_known_LL
-        lift_LL = both_LL / expected_LL
-    found = []
-    names = label_space.names
-    implies_LL = (both_LL >= min_support) & (confidence_LL >= min_confidence) & (lift_LL >= min_lift)
-    np.fill_diagonal(implies_LL, False)
-    for a, b in np.argwhere(implies_LL):
-        rule = Rule("implies", (names[a],), (names[b],))
-        found.append(MinedRule(rule, int(both_LL[a, b]), float(confidence_LL[a, b]), float(lift_LL[a, b])))
-    for a, b in np.argwhere(np.triu((both_LL == 0) & (expected_LL >= min_support), 1)):
-        rule = Rule("forbids", (names[a],), (names[b],))
-        found.append(MinedRule(rule, int(expected_LL[a, b]), 1.0, 0.0))
-    return sorted(found, key=lambda mined: -mined.support)
-
-
-def write_rules(mined: Sequence[MinedRule]) -> str:
-    """Return proposed rules as TOML that `load_rules` reads, each with what speaks for it."""
-    blocks = []
-    for one in mined:
-        what = "images have both" if one.rule.kind == "implies" else "images would have both by chance, none has"
-        values = {key: value for key, value in one.rule.to_dict().items() if key != "kind"}
-        lines = [f"# {one.support} {what}; confidence {one.confidence:.3f}, lift {one.lift:.2f}", "[[rule]]"]
-        lines += [f'kind = "{one.rule.kind}"']
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-        blocks.append("\n".join(lines))
-    head = "# Proposed from data. Keep what must be so, delete what only happened to be so.\n\n"
-    return head + "\n\n".join(blocks) + ("\n" if blocks else "")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manylabel.decisions import GOALS, choose_thresholds, parse_goal
+from manylabel.decisions import CALIBRATIONS, GOALS, choose_thresholds, parse_goal
 from manylabel.decisions.calibrate import FITS, NO_CALIBRATION, SMALLEST, Calibration
 from manylabel.decisions.conformal import choose_abstention
 from manylabel.decisions.gain import Figure, compare_decisions, describe_promise
@@ -114,10 +114,9 @@ def check_choice(choice: Choice) -> None:
         ConfigError: which, and why.
     """
     name, _ = parse_goal(choice.goal)
-    methods = ("none", "auto", *FITS)
-    if choice.calibrate not in methods:
-        problem = f"unknown method {choice.calibrate!r}{suggest_name(choice.calibrate, methods)}"
-        raise ConfigError(build_message("calibrate", problem, expected=join_names(methods)))
+    if choice.calibrate not in CALIBRATIONS:
+        problem = f"unknown method {choice.calibrate!r}{suggest_name(choice.calibrate, CALIBRATIONS)}"
+        raise ConfigError(build_message("calibrate", problem, expected=join_names(CALIBRATIONS)))
     if name != "miss_rate":
         return
     if choice.calibrate in FITS:

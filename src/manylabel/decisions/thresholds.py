@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manylabel.decisions.conformal import find_miss_rate_threshold
+from manylabel.decisions.halfway import halfway
 from manylabel.metrics.inputs import check_probs
 
 MIN_POSITIVES = 5
@@ -301,17 +302,6 @@ def _best_threshold(cuts: Cuts, score: Score) -> tuple[np.float32, str]:
         return halfway(lowest_in, cuts.lowest_in_K[1]), NEVER
     is_last = best + 1 == len(cuts.lowest_in_K)
     return halfway(lowest_in, np.float32(0) if is_last else cuts.lowest_in_K[best + 1]), COMMON
-
-
-def halfway(lowest_in: np.float32, highest_out: np.float32) -> np.float32:
-    """Return a threshold between two probabilities; it never lands on the one that is to be kept out.
-
-    Example:
-        >>> float(halfway(np.float32(0.5), np.float32(0.25)))
-        0.375
-    """
-    midpoint = np.float32((np.float64(lowest_in) + np.float64(highest_out)) / 2)
-    return midpoint if midpoint > highest_out else np.float32(lowest_in)
 
 
 def _divide(above_K: Float64Array, below_K: Float64Array) -> Float64Array:

@@ -14,9 +14,9 @@ from manylabel.bundle.bundle import Bundle, load_bundle
 from manylabel.bundle.tuned import save_tuned_bundle
 from manylabel.data.annotations import Annotations
 from manylabel.decisions import GOALS
-from manylabel.decisions.gain import FEWER_IS_BETTER
+from manylabel.decisions.mining import MinedRule, mine_rules
 from manylabel.decisions.policy import DecisionPolicy
-from manylabel.decisions.rules import MinedRule, Rule, mine_rules
+from manylabel.decisions.rules import Rule
 from manylabel.decisions.search import (
     TAKES_AWAY,
     Choice,
@@ -209,11 +209,6 @@ def describe_gain(policy: DecisionPolicy) -> str:
     asked, reached = gain["asked"], gain["reached"]
     shown = "nothing to measure" if reached is None or math.isnan(reached) else f"{reached:.3f}"
     return f"{text} Asked: {asked['metric']} of at least {asked['at_least']:.3g}; reached: {shown}."
-
-
-def is_better_when_less(metric: str) -> bool:
-    """Return whether a figure of a table of gains is better when it is less."""
-    return metric in FEWER_IS_BETTER
 
 
 def describe_sources(policy: DecisionPolicy) -> str:
