@@ -74,6 +74,12 @@ def test_one_label_is_split_conformal_prediction() -> None:
     assert (probs_NL < threshold).sum() == 1
 
 
+def test_probabilities_in_64_bits_choose_what_those_in_32_do() -> None:
+    probs_NL, all_NL = np.arange(1, 20)[:, None] / 20, np.ones((19, 1), bool)
+    expected = find_miss_rate_threshold(probs_NL.astype(np.float32), all_NL, all_NL, 0.1)
+    assert find_miss_rate_threshold(probs_NL, all_NL, all_NL, 0.1) == expected
+
+
 def test_images_without_a_label_and_unknown_cells_take_no_part() -> None:
     probs_NL, truth_NL = draw(100, 0)
     known_NL = np.ones_like(truth_NL)

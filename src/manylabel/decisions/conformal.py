@@ -39,6 +39,7 @@ def find_miss_rate_threshold(probs_NL: FloatArray, truth_NL: BoolArray, known_NL
         >>> int((probs_NL < threshold).sum())
         1
     """
+    probs_NL = np.asarray(probs_NL, np.float32)  # as they are compared
     is_positive_NL = truth_NL & known_NL
     num_positive_N = is_positive_NL.sum(axis=1)
     num_images = int((num_positive_N > 0).sum())
@@ -46,7 +47,7 @@ def find_miss_rate_threshold(probs_NL: FloatArray, truth_NL: BoolArray, known_NL
     if num_images == 0 or allowed < -1e-9:
         return 0.0
     rows, columns = np.nonzero(is_positive_NL)
-    probs = np.asarray(probs_NL[rows, columns], np.float32)
+    probs = probs_NL[rows, columns]
     order = np.argsort(probs, kind="stable")
     missed = np.cumsum(1 / num_positive_N[rows[order]])
     # What is missed at the threshold probs[order][j] are the cells before the first of its ties.

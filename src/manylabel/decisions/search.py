@@ -133,7 +133,7 @@ def divide_into_folds(images: Sequence[str]) -> npt.NDArray[np.int64]:
 
     Example:
         >>> divide_into_folds(["a", "b", "c", "d", "e", "f"]).tolist(), divide_into_folds(["b", "a"]).tolist()
-        ([3, 4, 0, 2, 1, 0], [1, 0])
+        ([4, 1, 0, 3, 0, 2], [0, 1])
     """
     checksums_N = np.array([zlib.crc32(image.encode("utf-8", "surrogatepass")) for image in images], np.int64)
     fold_N = np.empty(len(images), np.int64)
