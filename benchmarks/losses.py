@@ -21,9 +21,9 @@ import manylabel as ml
 from manylabel.cli.demo import DEMO_CONFIG
 from manylabel.data.annotations import Annotations
 from manylabel.data.scan import find_cache_folder
+from manylabel.decisions.search import choose_policy
 from manylabel.losses import LOSSES
 from manylabel.metrics.summary import summarise
-from manylabel.runs.train import choose_policy
 from manylabel.training.answers import collect_answers
 from manylabel.training.checkpoints import Progress, restore_best
 from manylabel.training.events import tell_nobody

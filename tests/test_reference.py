@@ -14,13 +14,13 @@ from manylabel.augment.mixing import MIXES, MixSettings, find_mix_keys
 from manylabel.augment.presets import PRESETS, AugmentSettings
 from manylabel.data.cures import CURES, DECIDED_BY_READING
 from manylabel.data.findings import FINDING_KINDS
-from manylabel.decisions import GOALS
+from manylabel.decisions import CALIBRATIONS, GOALS
+from manylabel.decisions.rules import RULES
 from manylabel.losses import LOSSES
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.heads import HEADS
 from manylabel.runs.search_spaces import SPACES
 from manylabel.training.config import (
-    CALIBRATIONS,
     FREEZE_CHOICES,
     PRECISION_CHOICES,
     SAMPLERS,
@@ -165,6 +165,8 @@ def test_a_command_or_flag_that_is_missing_or_gone_is_found() -> None:
         pytest.param("Losses", LOSSES, id="losses"),
         pytest.param("Heads", HEADS, id="heads"),
         pytest.param("Goals", GOALS, id="goals"),
+        pytest.param("Calibrations", CALIBRATIONS, id="calibrations"),
+        pytest.param("Rules", RULES, id="rules"),
         pytest.param("Mixes", MIXES, id="mixes"),
         pytest.param("Presets of augment", [field.name for field in fields(AugmentSettings)], id="augment settings"),
     ],

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from manylabel.runs.search import search as search
     from manylabel.runs.train import Run as Run
     from manylabel.runs.train import train as train
+    from manylabel.runs.tune import tune as tune
     from manylabel.training.config import TrainConfig as TrainConfig
     from manylabel.training.loading import ImageDataset as ImageDataset
     from manylabel.training.loading import build_loader as build_loader
@@ -88,6 +89,7 @@ _MODULE_OF = {
     "split": "data.splits",
     "split_folds": "data.splits",
     "train": "runs.train",
+    "tune": "runs.tune",
     "write_demo": "data.demo",
 }
 

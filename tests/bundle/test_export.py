@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from manylabel.bundle import export
 from manylabel.bundle.bundle import load_bundle
-from manylabel.bundle.export import check_parity, save_bundle, save_policy
+from manylabel.bundle.export import check_parity, save_bundle
+from manylabel.bundle.tuned import save_policy
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import BundleError, RunError
 from manylabel.models.classifier import Classifier

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from manylabel.decisions.calibrate import Calibration
+from manylabel.decisions.conformal import Abstention
 from manylabel.decisions.policy import DecisionPolicy
-from manylabel.errors import BundleError
+from manylabel.decisions.rules import Rule
+from manylabel.errors import BundleError, ConfigError, ManylabelError
 from manylabel.labels.space import LabelSpace
 
 SPACE = LabelSpace(("beach", "dog", "sun"))
@@ -136,3 +141,86 @@ def test_a_dictionary_of_another_model_is_refused(values: Any, message: str) -> 
     with pytest.raises(BundleError) as error:
         DecisionPolicy.from_dict(values, SPACE)
     assert str(error.value) == message
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Calibration, rules and abstention around the thresholds.
+# ---------------------------------------------------------------------------------------------------------------------
+
+HALVED = Calibration("temperature", weights=((0.5, 0.5, 0.0),) * 3)
+STEPS = Calibration("isotonic", knots=(((0.0, 0.5, 1.0), (0.1, 0.3, 0.9)),) * 3)
+WHOLE = DecisionPolicy(
+    SPACE,
+    (0.5, 0.25, 0.625),
+    "f1",
+    ("label", "global", "label"),
+    "val",
+    HALVED,
+    (Rule("hierarchy", ("sun",), ("beach",)), Rule("at_most", count=2)),
+    Abstention("margin", -0.05, 0.1),
+    {"metric": "f1_macro", "gain": 0.1},
+)
+
+
+@pytest.mark.parametrize("calibration", [HALVED, STEPS], ids=["curve", "knots"])
+@given(hnp.arrays(np.float32, (5, 3), elements=shares))
+def test_a_whole_policy_that_went_through_json_decides_the_same(calibration: Calibration, probs_NL: np.ndarray) -> None:
+    policy = replace(WHOLE, calibration=calibration)
+    restored = DecisionPolicy.from_dict(json.loads(json.dumps(policy.to_dict())), SPACE)
+    assert restored == policy
+    for ask in ("adjust", "decide", "is_doubtful"):
+        np.testing.assert_array_equal(getattr(restored, ask)(probs_NL), getattr(policy, ask)(probs_NL))
+
+
+@given(hnp.arrays(np.float32, (5, 3), elements=shares))
+def test_one_image_of_a_whole_policy_is_decided_as_among_many(probs_NL: np.ndarray) -> None:
+    for probs_L, adjusted_L, given_L, is_doubtful in zip(
+        probs_NL, WHOLE.adjust(probs_NL), WHOLE.decide(probs_NL), WHOLE.is_doubtful(probs_NL), strict=True
+    ):
+        np.testing.assert_array_equal(WHOLE.adjust(probs_L), adjusted_L)
+        np.testing.assert_array_equal(WHOLE.decide(probs_L), given_L)
+        assert set(WHOLE.order(probs_L)) == set(np.flatnonzero(given_L).tolist())
+        assert bool(WHOLE.is_doubtful(probs_L)) == is_doubtful
+
+
+def test_a_decision_is_calibration_then_hierarchy_then_thresholds_then_rules() -> None:
+    # By hand: half of the logit of 0.9 is that of 0.75. The sun stands above the beach, so it has 0.75 too: margins
+    # 0.25, 0.5 and 0.125, of which two stay.
+    probs_L = np.array([0.9, 0.9, 0.1])
+    np.testing.assert_allclose(WHOLE.adjust(probs_L), [0.75, 0.75, 0.75], atol=1e-6)
+    assert WHOLE.decide(probs_L).tolist() == [False, True, True]  # the beach needs the sun: three labels are too many
+    assert WHOLE.order(probs_L) == [1, 2]
+
+
+def test_a_policy_without_more_writes_only_what_version_1_knew() -> None:
+    assert set(DecisionPolicy(SPACE, (0.5, 0.25, 1)).to_dict()) == {
+        "goal", "rule", "chosen_on", "thresholds", "sources",
+    }  # fmt: skip
+
+
+def test_no_image_is_doubtful_where_the_model_does_not_abstain() -> None:
+    assert DecisionPolicy(SPACE, (0.5, 0.5, 0.5)).is_doubtful(np.full((4, 3), 0.5)).tolist() == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param({"rules": [{"kind": "no"}]}, "decision policy rule 1: unknown kind 'no'", id="rules"),
+        pytest.param({"calibration": []}, "calibration: not a table with curves or knots", id="calibration"),
+        pytest.param({"abstention": {"by": "margin"}}, "abstention: not a table with by, limit and share", id="parts"),
+        pytest.param(
+            {"abstention": {"by": "margin", "limit": "0", "share": 0.1}},
+            "abstention: not a limit and a share",
+            id="text",
+        ),
+        pytest.param({"gain": 3}, "decision policy: its gain is not a table, got 3.", id="gain"),
+    ],
+)
+def test_a_damaged_part_is_refused(values: Any, message: str) -> None:
+    with pytest.raises(ManylabelError, match=re.escape(message)):
+        DecisionPolicy.from_dict({"thresholds": HALVES, **values}, SPACE)
+
+
+def test_rules_for_labels_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown label 'sum' \\(did you mean 'sun'\\?\\)"):
+        DecisionPolicy(SPACE, (0.5, 0.5, 0.5), rules=(Rule("required", ("sum",)),))

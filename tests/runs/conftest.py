@@ -14,6 +14,8 @@ from PIL import Image
 
 from manylabel.bundle import export
 from manylabel.bundle.manifest import Manifest
+from manylabel.bundle.onnx_metadata import set_metadata
+from manylabel.bundle.tuned import METADATA_KEY, write_answering_part
 from manylabel.data.annotations import Annotations, ImageRecord, annotations_from_arrays
 from manylabel.models.classifier import Classifier
 from manylabel.runs.train import Run, train
@@ -84,8 +86,7 @@ def export_by_filling(classifier: Classifier, path: Path, manifest: Manifest, sh
     for tensor in model.graph.initializer:
         values = state[tensor.name.removeprefix("classifier.")]
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.contiguous().numpy(), tensor.name))
-    export._set_metadata(model, manifest)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(set_metadata(model.SerializeToString(), METADATA_KEY, write_answering_part(manifest)))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from manylabel.bundle.manifest import Manifest
+from manylabel.decisions.calibrate import NO_CALIBRATION
+from manylabel.decisions.policy import DecisionPolicy
 
 _TEMPLATE = """# {title}
 
@@ -15,6 +17,8 @@ A multi-label image classifier made with manylabel: every image gets any number 
 | Trained | {created}, on {num_train} images |
 | Chosen by | `{monitor}` = {monitor_value} on {num_val} validation images |
 | Thresholds | for `{goal}`, chosen on the validation images |
+| Calibration | {calibration} |
+| Rules | {rules} |
 | Digest | `{digest}` |
 
 ## Use
@@ -31,6 +35,7 @@ print(model.predict("image.jpg").labels)
 
 Without manylabel: `model.onnx` takes float32 images `[batch, 3, height, width]` as `manifest.json` says under
 `preprocess`, and gives a probability per label; a label is given where its probability is at least its threshold.
+{after}
 
 ## Labels and thresholds
 
@@ -62,9 +67,19 @@ def write_card(manifest: Manifest) -> str:
         monitor=provenance.get("monitor", "unknown"),
         monitor_value=f"{monitor_value:.3f}" if isinstance(monitor_value, float) else "undefined",
         goal=policy.goal,
+        calibration=policy.calibration.method,
+        rules=_escape("; ".join(str(rule) for rule in policy.rules)) if policy.rules else "none",
+        after=_explain_around(policy),
         digest=manifest.digest,
         rows=rows,
     )
+
+
+def _explain_around(policy: DecisionPolicy) -> str:
+    """Return what a decision needs beside thresholds."""
+    parts = ["a calibration before that"] if policy.calibration != NO_CALIBRATION else []
+    parts += ["rules after that"] if policy.rules else []
+    return f"This model has {' and '.join(parts)}, as `policy` says." if parts else ""
 
 
 def _escape(text: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +20,10 @@ from torch import Tensor, nn
 from manylabel.bundle.bundle import CARD_NAME, MANIFEST_NAME, ONNX_NAME, WEIGHTS_NAME, Bundle, hash_file
 from manylabel.bundle.card import write_card
 from manylabel.bundle.manifest import Manifest
-from manylabel.decisions.policy import DecisionPolicy
+from manylabel.bundle.onnx_metadata import set_metadata
+from manylabel.bundle.tuned import METADATA_KEY, replace_folder, write_answering_part, write_manifest
 from manylabel.errors import BundleError, RunError, build_message
-from manylabel.files import describe_write_error, write_bytes_atomically, write_text_atomically
+from manylabel.files import describe_write_error
 from manylabel.models.classifier import Classifier
 from manylabel.models.scoring import logits_to_probs
 
@@ -73,42 +72,14 @@ def save_bundle(
                 "parity": {"images": parity.num_images, "max_difference": parity.max_difference},
             },
         )
-        (partial / MANIFEST_NAME).write_text(_manifest_text(filled), "utf-8")
+        (partial / MANIFEST_NAME).write_text(write_manifest(filled), "utf-8")
         (partial / CARD_NAME).write_text(write_card(filled), "utf-8")
-        _replace_folder(folder, partial)
+        replace_folder(folder, partial)
     except OSError as error:
         raise RunError(describe_write_error(folder, _count_bytes(classifier), error)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Bundle(folder, filled), parity
-
-
-def move_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Put a complete bundle in the place of an older one, which comes back if that fails.
-
-    Raises:
-        RunError: the folder cannot be written.
-    """
-    try:
-        _replace_folder(folder, bundle.folder)
-    except OSError as error:
-        raise RunError(describe_write_error(folder, 0, error)) from error
-    return Bundle(folder, bundle.manifest)
-
-
-def _replace_folder(folder: Path, partial: Path) -> None:
-    """Move a folder to the place of an older one, which comes back if that fails."""
-    older = folder.with_name(folder.name + ".older")
-    shutil.rmtree(older, ignore_errors=True)
-    if folder.exists():
-        folder.rename(older)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if older.exists():
-            older.rename(folder)
-        raise
-    shutil.rmtree(older, ignore_errors=True)
 
 
 class _Network(nn.Module):
@@ -154,26 +125,7 @@ def export_onnx(classifier: Classifier, path: Path, manifest: Manifest, shape: t
         ) from error
     assert program is not None
     model = program.model_proto
-    _set_metadata(model, manifest)
-    path.write_bytes(model.SerializeToString())
-
-
-def save_policy(bundle: Bundle, policy: DecisionPolicy) -> Bundle:
-    """Give a bundle other decisions: in its manifest, in its ONNX file and on its card; the weights stay as they are.
-
-    Raises:
-        RunError: the folder cannot be written.
-    """
-    import onnx
-
-    manifest = replace(bundle.manifest, policy=policy)
-    model = onnx.load(bundle.onnx_path)
-    _set_metadata(model, manifest)
-    write_bytes_atomically(bundle.onnx_path, model.SerializeToString())
-    manifest = replace(manifest, files={**manifest.files, ONNX_NAME: hash_file(bundle.onnx_path)})
-    write_text_atomically(bundle.folder / MANIFEST_NAME, _manifest_text(manifest))
-    write_text_atomically(bundle.folder / CARD_NAME, write_card(manifest))
-    return Bundle(bundle.folder, manifest)
+    path.write_bytes(set_metadata(model.SerializeToString(), METADATA_KEY, write_answering_part(manifest)))
 
 
 def check_parity(classifier: Classifier, path: Path, images_BCHW: npt.NDArray[np.float32]) -> Parity:
@@ -202,22 +154,6 @@ def check_parity(classifier: Classifier, path: Path, images_BCHW: npt.NDArray[np
             )
         )
     return parity
-
-
-def _manifest_text(manifest: Manifest) -> str:
-    return json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _set_metadata(model: Any, manifest: Manifest) -> None:
-    import onnx
-
-    onnx.helper.set_model_props(model, {"manylabel": json.dumps(_answering_part(manifest), ensure_ascii=False)})
-
-
-def _answering_part(manifest: Manifest) -> dict[str, Any]:
-    """What somebody with the ONNX file alone needs: labels, preprocessing and decisions."""
-    values = manifest.to_dict()
-    return {key: values[key] for key in ("schema_version", "labels", "preprocess", "policy", "backbone", "head")}
 
 
 def _save_weights(classifier: Classifier, path: Path) -> None:

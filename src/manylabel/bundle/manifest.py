@@ -13,8 +13,12 @@ from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import BundleError, ManylabelError, build_message
 from manylabel.labels.space import LabelSpace
 
-SCHEMA_VERSION = 1
-"""Raised when an older manylabel could misread a newer manifest."""
+SCHEMA_VERSION = 2
+"""Raised when an older manylabel could misread a newer manifest: 2 may hold a calibration, rules and an abstention.
+
+A manifest of version 1 is read as one of version 2 without those: its policy has only the keys that it had, so that its
+digest stays the same.
+"""
 
 _REQUIRED = ("schema_version", "labels", "preprocess", "policy", "backbone", "head", "provenance", "files")
 

@@ -320,6 +320,69 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Images with their labels, or a run's predictions/val.parquet, for which no image is needed.",
+            show_default=False,
+        ),
+    ],
+    goal: Annotated[
+        str | None,
+        typer.Option("--goal", metavar="GOAL", help="What thresholds are chosen for; by default what the model has."),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="METHOD",
+            help="none, auto, temperature, platt, beta or isotonic; by default what the model has.",
+        ),
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", metavar="FILE", help="Rules in TOML or JSON; 'none' removes those of the model."),
+    ] = None,
+    abstain: Annotated[
+        str | None,
+        typer.Option(
+            "--abstain", metavar="CHOICE", help="Send doubtful images to a person: margin,share=0.1 or width,share=0.1."
+        ),
+    ] = None,
+    mine_rules: Annotated[
+        Path | None,
+        typer.Option("--mine-rules", metavar="FILE.toml", help="Write the rules that DATA keep, as a proposal."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="BUNDLE", help="Where the model with its new decisions goes.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", help="The part of DATA to tune on; by default val where DATA has parts, or 'all'."),
+    ] = None,
+    images: Images = None,
+    layout: Layout = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: Soft = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose thresholds, calibration and rules of MODEL on DATA, and say what they bring on other images."""
+    from manylabel.cli.tables import Reading
+    from manylabel.cli.tune import run_tune
+
+    reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
+    code = run_tune(model, data, reading, goal, calibrate, rules, abstain, mine_rules, part, out, json, quiet)
+    raise typer.Exit(code)
+
+
+@app.command()
 def predict(
     model: Model,
     images: Annotated[

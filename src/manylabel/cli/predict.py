@@ -77,7 +77,8 @@ def _to_line(prediction: Prediction, all_probabilities: bool) -> str:
         else f"({label} {prediction.probabilities[label]:.2f})"
         for label in labels
     ]
-    return f"{prediction.image}: {', '.join(shown) if shown else '(none)'}"
+    doubt = " (for a person)" if prediction.needs_person else ""
+    return f"{prediction.image}: {', '.join(shown) if shown else '(none)'}{doubt}"
 
 
 def _draw(predictor: Predictor, path: str, picture: Path, top_k: int | None) -> None:

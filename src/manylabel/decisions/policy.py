@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.decisions.calibrate import NO_CALIBRATION, Calibration
+from manylabel.decisions.conformal import Abstention
+from manylabel.decisions.rule_files import read_rules
+from manylabel.decisions.rules import Rule, RuleSet
 from manylabel.errors import BundleError, build_message, join_names
 from manylabel.labels.space import LabelSpace
+
+BoolArray = npt.NDArray[np.bool_]
+Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class DecisionPolicy:
-    """A threshold per label, the goal it was chosen for, and the data it was chosen on.
+    """A threshold per label, the goal and the data it was chosen for and on, and the calibration and rules around it.
 
-    A label is given where `probability >= threshold`: an image on the threshold has the label. Thresholds and
-    probabilities are compared as 32-bit numbers, so that the same ones given in 64 bits decide alike.
+    From what the network says to a set of labels, always in this order: calibrate, raise the parents of a hierarchy,
+    compare with the thresholds, apply the rules. A label reaches its threshold where `probability >= threshold`: an
+    image on the threshold has the label. Thresholds and probabilities are compared as 32-bit numbers, so that the same
+    ones given in 64 bits decide alike.
 
-    `sources` says for each label whether its threshold is its own (`label`) or the common one (`global`).
+    `sources` says for each label whether its threshold is its own (`label`), the common one (`global`), or one that
+    gives it to no image (`never`) or to each (`always`), because no cut keeps what the goal asks. `abstention` says
+    which images a person should look at. `gain` holds what was measured when the policy was chosen.
 
     Raises:
         BundleError: a threshold is not a number from 0 to 1, or there is not one (or not one source) for each label.
+        ConfigError: rules that contradict each other or name a label that does not exist.
 
     Example:
         >>> policy = DecisionPolicy(LabelSpace(("beach", "dog")), (0.5, 0.25))
         >>> policy.decide(np.array([[0.5, 0.2], [0.4, 0.25]])).tolist()
         [[True, False], [False, True]]
+        >>> policy = DecisionPolicy(policy.label_space, policy.thresholds, rules=(Rule("exclusive", ("beach", "dog")),))
+        >>> policy.decide(np.array([[0.9, 0.3]])).tolist()
+        [[True, False]]
     """
 
     label_space: LabelSpace
@@ -36,6 +52,10 @@ class DecisionPolicy:
     goal: str = "half"
     sources: tuple[str, ...] = ()
     chosen_on: str = ""
+    calibration: Calibration = NO_CALIBRATION
+    rules: tuple[Rule, ...] = ()
+    abstention: Abstention | None = None
+    gain: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         thresholds_L = np.asarray(self.thresholds, np.float32)
@@ -54,6 +74,8 @@ class DecisionPolicy:
             raise BundleError(build_message(where, "not a number from 0 to 1", got=self.thresholds[column]))
         object.__setattr__(self, "thresholds", tuple(float(threshold) for threshold in thresholds_L))
         object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "rules", tuple(self.rules))
+        object.__setattr__(self, "gain", dict(self.gain))
         if self.sources and len(self.sources) != len(self.label_space):
             raise BundleError(
                 build_message(
@@ -62,36 +84,82 @@ class DecisionPolicy:
                     expected="one for each label, or none",
                 )
             )
+        _ = self._rule_set  # rules that cannot be applied are refused now
+
+    @cached_property
+    def _rule_set(self) -> RuleSet:
+        return RuleSet(self.label_space, self.rules)
 
     @property
-    def thresholds_L(self) -> npt.NDArray[np.float32]:
+    def thresholds_L(self) -> Float32Array:
         """The thresholds in the order of the labels, [L]."""
         return np.asarray(self.thresholds, np.float32)
 
-    def decide(self, probs_NL: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Return which labels each image gets.
+    def adjust(self, probs_NL: npt.ArrayLike) -> Float32Array:
+        """Return the probabilities that are shown and compared: calibrated, and no parent below its children.
 
         Shapes: N images, L labels; a single image's [L] is fine too.
         """
         probs = np.asarray(probs_NL, np.float32)
         assert probs.shape[-1] == len(self.label_space), f"probabilities of shape {probs.shape}"
-        return np.asarray(probs >= self.thresholds_L)
+        if not self.rules:
+            return self.calibration.apply(probs)
+        calibrated_NL = np.atleast_2d(self.calibration.apply(probs))
+        return self._rule_set.raise_probabilities(calibrated_NL).reshape(probs.shape)
+
+    def decide(self, probs_NL: npt.ArrayLike) -> BoolArray:
+        """Return which labels each image gets, from what the network says.
+
+        Shapes: N images, L labels; a single image's [L] is fine too.
+        """
+        return self.decide_adjusted(self.adjust(probs_NL))
+
+    def decide_adjusted(self, adjusted_NL: Float32Array) -> BoolArray:
+        """Return `decide` for probabilities that `adjust` has been through."""
+        given_NL = adjusted_NL >= self.thresholds_L
+        if not self.rules:
+            return np.asarray(given_NL)
+        margins_NL = adjusted_NL - self.thresholds_L
+        decided_NL = self._rule_set.apply(np.atleast_2d(given_NL), np.atleast_2d(margins_NL))
+        return decided_NL.reshape(adjusted_NL.shape)
+
+    def is_doubtful(self, probs_NL: npt.ArrayLike) -> BoolArray:
+        """Return which images a person should look at; none where the policy does not abstain.
+
+        Shapes: N images, L labels -> N.
+        """
+        adjusted_NL = self.adjust(probs_NL)
+        if self.abstention is None:
+            return np.zeros(adjusted_NL.shape[:-1], bool)
+        margins_NL = adjusted_NL - self.thresholds_L
+        return self.abstention.is_doubtful(margins_NL, self.decide_adjusted(adjusted_NL))
 
     def order(self, probs_L: npt.ArrayLike) -> list[int]:
         """Return the columns of the labels of one image, by margin above the threshold, largest first."""
-        margins_L = np.asarray(probs_L, np.float32) - self.thresholds_L
-        columns = np.flatnonzero(self.decide(probs_L))
+        adjusted_L = self.adjust(probs_L)
+        columns = np.flatnonzero(self.decide_adjusted(adjusted_L))
+        margins_L = adjusted_L - self.thresholds_L
         return [int(column) for column in columns[np.argsort(-margins_L[columns], kind="stable")]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the manifest and the ONNX file carry."""
-        return {
+        """Return what the manifest and the ONNX file carry; parts that a policy does not have are left out."""
+        names = self.label_space.names
+        values: dict[str, Any] = {
             "goal": self.goal,
             "rule": "probability >= threshold",
             "chosen_on": self.chosen_on,
-            "thresholds": dict(zip(self.label_space.names, self.thresholds, strict=True)),
-            "sources": dict(zip(self.label_space.names, self.sources, strict=True)) if self.sources else {},
+            "thresholds": dict(zip(names, self.thresholds, strict=True)),
+            "sources": dict(zip(names, self.sources, strict=True)) if self.sources else {},
         }
+        if self.calibration != NO_CALIBRATION:
+            values["calibration"] = self.calibration.to_dict(self.label_space)
+        if self.rules:
+            values["rules"] = [rule.to_dict() for rule in self.rules]
+        if self.abstention is not None:
+            values["abstention"] = self.abstention.to_dict()
+        if self.gain:
+            values["gain"] = dict(self.gain)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], label_space: LabelSpace) -> DecisionPolicy:
@@ -99,6 +167,7 @@ class DecisionPolicy:
 
         Raises:
             BundleError: a label has no threshold, there is one for a label that does not exist, or one is no number.
+            ConfigError: the rules cannot be applied.
         """
         thresholds, sources = values.get("thresholds", {}), values.get("sources", {})
         _check_labels("thresholds", thresholds, label_space)
@@ -109,13 +178,29 @@ class DecisionPolicy:
                 raise BundleError(
                     build_message(f"threshold of {name!r}", "not a number from 0 to 1", got=str(threshold))
                 )
+        calibration, abstention, gain = values.get("calibration"), values.get("abstention"), values.get("gain", {})
+        if not isinstance(gain, Mapping):
+            raise BundleError(build_message("decision policy", "its gain is not a table", got=gain))
         return cls(
             label_space,
             tuple(thresholds[name] for name in label_space),
             str(values.get("goal", "")),
             tuple(str(sources[name]) for name in label_space) if sources else (),
             str(values.get("chosen_on", "")),
+            NO_CALIBRATION if calibration is None else Calibration.from_dict(calibration, label_space),
+            read_rules(values.get("rules", []), "decision policy"),
+            None if abstention is None else _read_abstention(abstention),
+            gain,
         )
+
+
+def _read_abstention(values: Any) -> Abstention:
+    if not isinstance(values, Mapping) or not {"by", "limit", "share"} <= values.keys():
+        raise BundleError(build_message("abstention", "not a table with by, limit and share", got=values))
+    limit, share = values["limit"], values["share"]
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in (limit, share)):
+        raise BundleError(build_message("abstention", "not a limit and a share", got=f"{limit} and {share}"))
+    return Abstention(str(values["by"]), float(limit), float(share))
 
 
 def _check_labels(what: str, values: Any, label_space: LabelSpace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict
@@ -86,8 +86,9 @@ class Report:
     labels: list[LabelRow]
     undefined: list[str]
     """Labels, in label order, without an average precision or ROC AUC: no positive or no negative is known."""
-    policy: Mapping[str, str]
-    """`goal`, `rule` and `chosen_on`, the digest of the data the thresholds were chosen on."""
+    policy: Mapping[str, Any]
+    """`goal`, `rule` and `chosen_on`, the digest of the data the thresholds were chosen on; where there are such, the
+    `calibration`, the `rules`, the `abstention`, and the `gain` that was measured when they were chosen."""
     prior_from: str
     """Whether the prior is the prevalence of the `training` part or, where that is not known, of `these images`."""
     confidence: float
@@ -185,14 +186,15 @@ def evaluate_predictions(
         (1.0, 0.5, 0.0)
     """
     targets = _check_inputs(predictions, policy)
+    decisions_NL = policy.decide(predictions.probs_NL)
+    # From here on what the model shows: calibrated, if it is.
+    predictions = replace(predictions, probs_NL=policy.adjust(predictions.probs_NL))
     probs_NL, truth_NL, known_NL = predictions.probs_NL, targets.present_NL(), targets.known_NL()
-    decisions_NL = policy.decide(probs_NL)
     summary = summarise_with_intervals(
         probs_NL, decisions_NL, truth_NL, known_NL, num_resamples=num_resamples, confidence=confidence, seed=seed
     )
     at_half = summarise(probs_NL, probs_NL >= HALF, truth_NL, known_NL)
     labels = _judge_labels(predictions, policy, decisions_NL, truth_NL, known_NL)
-    described = policy.to_dict()
     return Report(
         name=name,
         num_images=len(predictions),
@@ -204,7 +206,7 @@ def evaluate_predictions(
         undefined=[
             row["label"] for row in labels if math.isnan(row["average_precision"]) or math.isnan(row["roc_auc"])
         ],
-        policy={key: described[key] for key in ("goal", "rule", "chosen_on")},
+        policy=_describe_policy(policy),
         prior_from=PRIOR_FROM_THESE_IMAGES if train_prevalence_L is None else PRIOR_FROM_TRAINING,
         confidence=confidence,
         num_resamples=num_resamples,
@@ -213,6 +215,17 @@ def evaluate_predictions(
         skipped=dict(skipped),
         judged_on_tuning_data=policy.chosen_on != "" and policy.chosen_on == predictions.data_digest,
     )
+
+
+def _describe_policy(policy: DecisionPolicy) -> dict[str, Any]:
+    described = policy.to_dict()
+    keys = ("goal", "rule", "chosen_on", "abstention", "gain")
+    shown: dict[str, Any] = {key: described[key] for key in keys if key in described}
+    if "calibration" in described:
+        shown["calibration"] = policy.calibration.method
+    if policy.rules:
+        shown["rules"] = [str(rule) for rule in policy.rules]
+    return shown
 
 
 def _check_inputs(predictions: Predictions, policy: DecisionPolicy) -> Targets:

@@ -11,7 +11,9 @@ from typing import Any
 class Prediction:
     """The labels of one image, in order of their margin above the threshold, or the reason why there are none.
 
-    The empty tuple is an answer: none of the labels. `labels` is None exactly where `error` is set.
+    The empty tuple is an answer: none of the labels. `labels` is None exactly where `error` is set. `probabilities` are
+    those that were compared with the thresholds: calibrated, if the model is. `needs_person` says whether a person
+    should look at the image; None where the model does not abstain.
     """
 
     image: str
@@ -20,6 +22,7 @@ class Prediction:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     error: Mapping[str, str] | None = None
+    needs_person: bool | None = None
 
     @property
     def margins(self) -> dict[str, float]:
@@ -27,12 +30,15 @@ class Prediction:
         return {label: self.probabilities[label] - self.thresholds[label] for label in self.probabilities}
 
     def to_dict(self, all_probabilities: bool = False) -> dict[str, Any]:
-        """Return INTERFACE's JSON: the probabilities of the chosen labels, or of all."""
+        """Return INTERFACE's JSON: the probabilities of the chosen labels, or of all.
+
+        `needs_person` stands in it where the model abstains.
+        """
         if self.labels is None:
             shown: tuple[str, ...] = ()
         else:
             shown = tuple(self.probabilities) if all_probabilities else self.labels
-        return {
+        values: dict[str, Any] = {
             "image": self.image,
             "labels": None if self.labels is None else list(self.labels),
             "probabilities": {label: self.probabilities[label] for label in shown},
@@ -40,3 +46,4 @@ class Prediction:
             "model": self.model,
             "error": None if self.error is None else dict(self.error),
         }
+        return values if self.needs_person is None else {**values, "needs_person": self.needs_person}

@@ -150,10 +150,12 @@ class Predictor:
     def _answer(self, name: str, prepared: npt.NDArray[np.float32] | ImageError, top_k: int | None) -> Prediction:
         if isinstance(prepared, ImageError):
             error = {"kind": prepared.kind, "message": str(prepared)}
-            return Prediction(name, None, model=self.bundle.digest, error=error)
-        probs_L = self._run(prepared)
+            needs_person = None if self.policy.abstention is None else True
+            return Prediction(name, None, model=self.bundle.digest, error=error, needs_person=needs_person)
+        raw_L = self._run(prepared)
+        probs_L = self.policy.adjust(raw_L)
         columns = (
-            self.policy.order(probs_L)
+            self.policy.order(raw_L)
             if top_k is None
             else [int(column) for column in np.argsort(-probs_L, kind="stable")[:top_k]]
         )
@@ -164,6 +166,7 @@ class Predictor:
             dict(zip(names, probs_L.tolist(), strict=True)),
             dict(zip(names, self.policy.thresholds, strict=True)),
             self.bundle.digest,
+            needs_person=None if self.policy.abstention is None else bool(self.policy.is_doubtful(raw_L)),
         )
 
 

@@ -18,14 +18,16 @@ from manylabel import __version__
 from manylabel.augment.mixing import parse_mix
 from manylabel.augment.presets import parse_augment
 from manylabel.bundle.bundle import Bundle
-from manylabel.bundle.export import move_bundle, save_bundle, save_policy
+from manylabel.bundle.export import save_bundle
 from manylabel.bundle.manifest import Manifest
+from manylabel.bundle.tuned import move_bundle, save_policy
 from manylabel.data.annotations import Annotations
 from manylabel.data.formats.delimited import save_delimited
 from manylabel.data.images import ImageError
 from manylabel.data.preprocess import Preprocess
-from manylabel.decisions import GOALS
+from manylabel.decisions import CALIBRATIONS, parse_goal
 from manylabel.decisions.policy import DecisionPolicy
+from manylabel.decisions.search import Choice, tune_policy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, DataError, RunError, build_message, join_names, join_problems, suggest_name
 from manylabel.evaluation.evaluate import Report
@@ -44,6 +46,7 @@ from manylabel.runs.lock import lock_run_folder
 from manylabel.runs.progress import TerminalProgress
 from manylabel.runs.signals import exit_on_sigterm, stop_on_signal
 from manylabel.runs.tables import Tables, prepare_tables
+from manylabel.runs.tune import describe_tuning
 from manylabel.training.checkpoints import Progress, load_checkpoint, mend_checkpoints, restore_best
 from manylabel.training.config import TrainConfig
 from manylabel.training.events import OnEvent, tell_nobody
@@ -187,7 +190,7 @@ def check_names(config: TrainConfig) -> None:
     Raises:
         ConfigError: names that do not exist, each with the nearest that does.
     """
-    tables = {"monitor": ("loss", *SUMMARY_NAMES), "goal": GOALS}
+    tables = {"monitor": ("loss", *SUMMARY_NAMES), "calibrate": CALIBRATIONS}
     problems = []
     for field, known in tables.items():
         name = getattr(config, field)
@@ -201,6 +204,7 @@ def check_names(config: TrainConfig) -> None:
         "sampler": parse_sampler,
         "head": parse_head,
         "track": parse_track,
+        "goal": parse_goal,
     }
     for field, parse in parsers.items():
         try:
@@ -293,7 +297,9 @@ def _finish(
     message = f"Model: {folder.bundle}, ONNX within {parity.max_difference:.1g} of torch on {parity.num_images} images."
     tell("note", {"message": message})
     answers = {"val": _predict_part(bundle, "val", tables.val, tell)}
-    bundle = move_bundle(save_policy(bundle, choose_policy(answers["val"][0], config.goal)), folder.bundle)
+    tuning = tune_policy(answers["val"][0], Choice(config.goal, config.calibrate))
+    tell("note", {"message": describe_tuning(tuning)})
+    bundle = move_bundle(save_policy(bundle, tuning.policy), folder.bundle)
     if tables.test is not None:
         answers["test"] = _predict_part(bundle, "test", tables.test, tell)
     else:
@@ -325,14 +331,6 @@ def _describe_skipped(train: Annotations, progress: Progress, tell: OnEvent) -> 
 def _predict_part(bundle: Bundle, name: str, table: Annotations, tell: OnEvent) -> tuple[Predictions, dict[str, str]]:
     tell("stage", {"name": f"Predicting {name}", "total": len(table)})
     return collect_predictions(Predictor(bundle), table, lambda: tell("progress", {}))
-
-
-def choose_policy(predictions: Predictions, goal: str) -> DecisionPolicy:
-    """Return the thresholds that suit a goal best on these predictions, which have to carry their truth."""
-    assert predictions.targets is not None
-    chosen = GOALS[goal](predictions.probs_NL, predictions.targets.present_NL(), predictions.targets.known_NL())
-    thresholds = tuple(chosen.thresholds_L.tolist())
-    return DecisionPolicy(predictions.label_space, thresholds, goal, chosen.sources, predictions.data_digest)
 
 
 def _build_manifest(name: str, config: TrainConfig, network: Network, tables: Tables, progress: Progress) -> Manifest:

@@ -16,7 +16,6 @@ SCHEDULES = ("cosine", "one_cycle")
 PRECISION_CHOICES = ("auto", "fp32", "fp32_channels_last", "bf16", "bf16_channels_last")
 BAD_IMAGES_CHOICES = ("skip", "stop")
 SAMPLERS = ("shuffle", "repeat", "balanced")
-CALIBRATIONS = ("none",)
 
 
 def _knob(default: Any, help_text: str) -> Any:
@@ -103,8 +102,16 @@ class TrainConfig:
     )
     patience: int = _knob(0, "Epochs without a better --monitor before training stops. 0 never stops early.")
     monitor: str = _knob("average_precision_macro", "The validation metric that chooses the best epoch.")
-    goal: str = _knob("f1", "What the thresholds are chosen for on the validation images.")
-    calibrate: str = _knob("none", "How probabilities are calibrated on the validation images.")
+    goal: str = _knob(
+        "f1",
+        "What the thresholds are chosen for on the validation images: a goal, and settings after a comma "
+        "(precision,at_least=0.9).",
+    )
+    calibrate: str = _knob(
+        "none",
+        "How probabilities are calibrated on the validation images: none, temperature, platt, beta, isotonic, or auto "
+        "for what is seen to help.",
+    )
     bad_images: str = _knob(
         "skip",
         "What to do with images that cannot be used: 'skip' them, up to --max-bad-images, or 'stop' at the first.",
@@ -239,7 +246,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": SCHEDULES,
     "precision": PRECISION_CHOICES,
     "bad_images": BAD_IMAGES_CHOICES,
-    "calibrate": CALIBRATIONS,
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from manylabel.decisions import GOALS
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -94,10 +96,7 @@ HEADLINES = (
 )
 """The few metrics that stand first."""
 
-GOALS_IN_WORDS: Mapping[str, str] = {
-    "f1": "Thresholds chosen for the best F1 of each label",
-    "half": "No threshold was tuned: each is 0.5",
-}
+GOALS_IN_WORDS: Mapping[str, str] = {name: kind.in_words for name, kind in GOALS.items()}
 
 
 def describe_goal(goal: str) -> str:
@@ -107,4 +106,6 @@ def describe_goal(goal: str) -> str:
         >>> describe_goal("half"), describe_goal("mine")
         ('No threshold was tuned: each is 0.5', "Thresholds chosen for 'mine'")
     """
-    return GOALS_IN_WORDS.get(goal, f"Thresholds chosen for {goal!r}")
+    name, _, settings = goal.partition(",")
+    in_words = GOALS_IN_WORDS.get(name, f"Thresholds chosen for {goal!r}")
+    return f"{in_words} ({settings.replace(',', ', ')})" if settings and name in GOALS_IN_WORDS else in_words
