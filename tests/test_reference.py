@@ -113,7 +113,7 @@ def find_command_faults(page: str, commands: Mapping[str, Any]) -> list[str]:
     settings = {f"--{field.name.replace('_', '-')}" for field in fields(TrainConfig)}
     for name, command in commands.items():
         flags = {option.opts[0] for option in command.params if option.opts[0].startswith("--")} - {"--help"}
-        flags -= settings if name in ("train", "cross-validate", "find-lr") else set()
+        flags -= settings if name in ("train", "cross-validate", "find-lr", "find-errors") else set()
         shown = {row for row in read_rows(read_section(page, name)) if row.startswith("--")}
         faults += [f"{name}: {flag} is missing" for flag in sorted(flags - shown)]
         faults += [f"{name}: {flag} is no flag" for flag in sorted(shown - flags)]

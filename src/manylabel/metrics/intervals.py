@@ -32,6 +32,9 @@ DEFAULT_CONFIDENCE = 0.95
 FEW_POSITIVES = 10
 """Labels with at most so many positives share their bias and variance."""
 
+_SKEW = 3
+"""A variance found from skewed values is as unsure as one from a third as many; found in docs/experiments.md."""
+
 _MANY_POSITIVES = 30
 """From so many on, resamples spread as much as samples do."""
 
@@ -241,7 +244,7 @@ def _find_degrees_of_freedom(variance_L: FloatArray, support_L: CountArray, is_r
     shared_moves = max(1, int((support_L[is_rare_L] - 1).sum()))
     doubt = float((variance_L[~is_rare_L] ** 2 / moves_L[~is_rare_L]).sum())
     doubt += float(variance_L[is_rare_L].sum()) ** 2 / shared_moves
-    return math.inf if doubt == 0 else max(4.0, float(variance_L.sum()) ** 2 / doubt)
+    return math.inf if doubt == 0 else max(4.0, float(variance_L.sum()) ** 2 / (_SKEW * doubt))
 
 
 def _expit(log_odds: float) -> float:
