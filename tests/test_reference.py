@@ -143,6 +143,8 @@ def test_a_command_or_flag_that_is_missing_or_gone_is_found() -> None:
         "demo: --quiet is missing",
         "split: --folds is missing",
         "split: --piles is no flag",
+        "find-errors: --folds is missing",
+        "find-errors: --piles is no flag",
         "cross-validate: --folds is missing",
         "cross-validate: --piles is no flag",
     ]

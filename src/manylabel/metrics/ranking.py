@@ -211,9 +211,9 @@ def resampled_average_precision_micro(
     Shapes: R resamples, N images, L labels -> R.
     """
     packed = pack_copies(copies_RN, num_cells_each=probs_NL.shape[1])
-    values_2R = np.empty((2, len(copies_RN)))
+    values_2R: npt.NDArray[np.float64] = np.empty((2, len(copies_RN)))
     _judge_order(rank_images(probs_NL, truth_NL, known_NL), packed, values_2R)
-    return values_2R[0]
+    return np.asarray(values_2R[0])
 
 
 def _judge_order(order: ImageOrder, packed: PackedCopies, values_2R: npt.NDArray[np.float64]) -> None:
