@@ -53,9 +53,7 @@ def test_a_table_of_another_program_is_matched_by_name(tmp_path: Path) -> None:
 def test_the_only_part_is_taken_and_another_one_has_to_be_there(tmp_path: Path) -> None:
     first, second = (write_evaluation(tmp_path / name, 0.2, part="val") for name in "ab")
     assert compare(first, second, num_resamples=10).num_images == 40
-    with pytest.raises(
-        DataError, match=r"it has no predictions of a part 'vall' \(did you mean 'val'\?\), expected one"
-    ):
+    with pytest.raises(DataError, match=r"no predictions of a part 'vall' \(did you mean 'val'\?\), expected one"):
         compare(first, second, part="vall")
     with pytest.raises(DataError, match=r"expected predictions/test\.parquet"):
         compare(tmp_path, second)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from manylabel.errors import ConfigError, DataError, build_message
 from manylabel.files import write_text_atomically
 from manylabel.labels.predictions import Predictions
+from manylabel.metrics.averaging import fraction
 
 PRESENT, ABSENT = "present", "absent"
 QUEUE_COLUMNS = ("image", "label", "given", "probability", "suggestion", "rank")
@@ -102,7 +103,7 @@ def score_cells(
 def _average_log_odds(log_odds_NL: npt.NDArray[np.float64], cells_NL: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     num_cells_L = cells_NL.sum(axis=0)
     sums_L = np.where(cells_NL, log_odds_NL, 0).sum(axis=0)
-    return np.divide(sums_L, num_cells_L, out=np.full(len(num_cells_L), np.nan), where=num_cells_L > 0)
+    return fraction(sums_L, num_cells_L)
 
 
 def save_queue(mistakes: Sequence[Mistake], path: str | os.PathLike[str]) -> None:

@@ -78,11 +78,11 @@ def _sort_labels(probs_BL: FloatArray, truth_BL: BoolArray, known_BL: BoolArray)
     """
     kind = np.uint32 if probs_BL.dtype == np.float32 else np.uint64
     # Adding 0 makes 0 of -0; what stands in unknown cells may be anything.
-    keys_BL = (np.where(known_BL, probs_BL, 0) + probs_BL.dtype.type(0)).view(kind)
-    keys_BL += kind(1)
-    keys_BL <<= kind(1)
-    keys_BL |= truth_BL
-    keys_BL *= known_BL
+    keys_BL: npt.NDArray[Any] = (np.where(known_BL, probs_BL, 0) + probs_BL.dtype.type(0)).view(kind)
+    np.add(keys_BL, kind(1), out=keys_BL)
+    np.left_shift(keys_BL, kind(1), out=keys_BL)
+    np.bitwise_or(keys_BL, truth_BL, out=keys_BL)
+    np.multiply(keys_BL, known_BL, out=keys_BL)
     keys_BL.sort(axis=1)
     return keys_BL
 

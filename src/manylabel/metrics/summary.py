@@ -236,13 +236,14 @@ def resample(
 def _count_units(cells_NL: BoolArray, group_N: npt.NDArray[np.integer] | None) -> npt.NDArray[np.int64]:
     """Return for each label in how many images, or groups, a cell is true."""
     if group_N is None:
-        return np.count_nonzero(cells_NL, axis=0).astype(np.int64)
+        return np.asarray(np.count_nonzero(cells_NL, axis=0), np.int64)
     if len(cells_NL) == 0:
         return np.zeros(cells_NL.shape[1], np.int64)
     order_N = np.argsort(group_N, kind="stable")
     sorted_N = np.asarray(group_N)[order_N]
     begins = np.flatnonzero(np.append(True, sorted_N[1:] != sorted_N[:-1]))
-    return np.count_nonzero(np.logical_or.reduceat(cells_NL[order_N], begins, axis=0), axis=0).astype(np.int64)
+    units_GL = np.logical_or.reduceat(cells_NL[order_N], begins, axis=0)
+    return np.asarray(np.count_nonzero(units_GL, axis=0), np.int64)
 
 
 def _decisions(
