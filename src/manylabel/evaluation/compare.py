@@ -213,10 +213,10 @@ def _find_differences(first: Contender, second: Contender, common: bool) -> dict
             )
     if any(left_out.values()) and not common:
         parts = [
-            f"only {side.name} has {what[:-1] if len(names) == 1 else what} {join_names(names)}"
+            f"only {side.name} has {what[:-1] if len(own) == 1 else what} {join_names(own)}"
             for what in ("labels", "images")
             for side, place in ((first, "first"), (second, "second"))
-            if (names := left_out[f"{what}_of_{place}"])
+            if (own := left_out[f"{what}_of_{place}"])
         ]
         raise DataError(
             build_message(

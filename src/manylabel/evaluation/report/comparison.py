@@ -30,6 +30,7 @@ _METRICS = {
     "precision": "macro precision",
     "recall": "macro recall",
 }
+_SMALLEST_P = 0.0001
 _BY_WORD = {True: "better", False: "worse", None: "undecided"}
 
 
@@ -117,6 +118,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     lower = ", ".join(name for name in HEADLINES if DEFINITIONS[name].is_lower_better)
     say(f"Lower is better: {lower}. A difference is second minus first.", "dim")
     console.print()
+    say(f"Labels, by {comparison.by}:")
     console.print(_build_label_table(comparison, console))
     if len(comparison.labels) > MAX_ROWS:
         say(f"... and {count(len(comparison.labels) - MAX_ROWS, 'more label')}; --json and --html list all.", "dim")
@@ -143,9 +145,7 @@ def _build_metrics_table(comparison: Comparison) -> Table:
 
 def _build_label_table(comparison: Comparison, console: Console) -> Table:
     table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(
-        f"label, by {comparison.by}", no_wrap=True, overflow="ellipsis", max_width=max(8, console.width - 58)
-    )
+    table.add_column("label", no_wrap=True, overflow="ellipsis", max_width=max(8, console.width - 60))
     for title in ("shown", "first", "second", "diff."):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
@@ -223,7 +223,8 @@ def _describe_label(row: LabelDifference) -> dict[str, Any]:
         "from": round(50 + 50 * min(share, 0), 2),
         "to": round(50 + 50 * max(share, 0), 2),
         "range": format_difference_range(row),
-        "p_value": f"{row['p_value']:.4f}",
+        "p_value": f"{row['p_value']:.4f}" if row["p_value"] >= _SMALLEST_P else f"below {_SMALLEST_P}",
+        "p_value_sort": f"{row['p_value']:.8f}",
         "verdict": row["verdict"],
         "verdict_sort": {"better": 2, "undecided": 1, "worse": 0}[row["verdict"]],
     }
