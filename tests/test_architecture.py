@@ -72,6 +72,7 @@ LIBRARIES: Mapping[str, set[str]] = {
 
 MORE_LIBRARIES: Mapping[str, set[str]] = {
     "manylabel.labels.predictions": {"pyarrow"},  # predictions on disk are Parquet
+    "manylabel.labels.foreign_predictions": {"pyarrow"},  # so are those of other programs, or CSV
     "manylabel.data.demo": {"sklearn"},  # the handwritten digits
     "manylabel.augment.preview": {"matplotlib"},  # the picture of what augmentation does
     "manylabel.training.tracking": {"mlflow"},  # told where its files go; Accelerate writes them

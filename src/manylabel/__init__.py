@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from manylabel.labels.targets import Targets as Targets
     from manylabel.models.backbones import build_backbone as build_backbone
     from manylabel.models.classifier import build_classifier as build_classifier
+    from manylabel.runs.compare import compare as compare
     from manylabel.runs.cross_validate import CrossValidation as CrossValidation
     from manylabel.runs.cross_validate import cross_validate as cross_validate
     from manylabel.runs.evaluate import evaluate as evaluate
+    from manylabel.runs.find_errors import find_errors as find_errors
     from manylabel.runs.find_lr import find_lr as find_lr
     from manylabel.runs.search import search as search
     from manylabel.runs.train import Run as Run
@@ -73,10 +75,12 @@ _MODULE_OF = {
     "build_backbone": "models.backbones",
     "build_classifier": "models.classifier",
     "build_loader": "training.loading",
+    "compare": "runs.compare",
     "cross_validate": "runs.cross_validate",
     "draw_prediction": "inference.picture",
     "evaluate": "runs.evaluate",
     "evaluate_predictions": "evaluation.evaluate",
+    "find_errors": "runs.find_errors",
     "find_lr": "runs.find_lr",
     "load": "inference.predictor",
     "load_annotations": "data.formats.detect",

@@ -23,6 +23,8 @@ INTERFACE_NAMES = {
     "average_precision_macro",
     "average_precision_micro",
     "roc_auc_macro",
+    "f1_of_means",
+    "one_error",
     *(f"{kind}_{mean}" for kind in ("f1", "precision", "recall") for mean in ("macro", "micro", "weighted", "samples")),
     "hamming_loss",
     "subset_accuracy",
@@ -100,6 +102,7 @@ def test_one_half_is_reported_for_decisions_and_not_for_rankings(worked: Report)
         "coverage_error",
         "ranking_loss",
         "label_ranking_average_precision",
+        "one_error",
         "expected_calibration_error",
         "brier",
     }

@@ -83,3 +83,13 @@ def test_more_cells_than_one_block_add_up() -> None:
     assert_equal(brier(probs_NL, truth_NL), ((probs_NL - truth_NL) ** 2).mean(axis=0))
     pooled = expected_calibration_error(probs_NL.reshape(-1, 1), truth_NL.reshape(-1, 1))
     assert_equal(expected_calibration_error(probs_NL, truth_NL), pooled)
+
+
+def test_bins_of_equal_mass_hold_equally_many_cells() -> None:
+    probs_NL = np.array([[0.01], [0.02], [0.03], [0.04], [0.05], [0.9]])
+    truth_NL = np.array([[False], [False], [True], [False], [False], [True]])
+    # Three bins of two cells: |0 - 0.03|, |1 - 0.07| and |1 - 0.95|.
+    found = expected_calibration_error(probs_NL, truth_NL, num_bins=3, binning="equal_mass")
+    assert found == pytest.approx((0.03 + 0.93 + 0.05) / 6)
+    with pytest.raises(ConfigError, match=r"^binning: unknown binning 'equal_mas' \(did you mean 'equal_mass'\?\)"):
+        expected_calibration_error(probs_NL, truth_NL, binning="equal_mas")

@@ -27,6 +27,7 @@ BY_HAND = {
     "f1_micro": 8 / 11,
     "f1_weighted": (2 * 4 / 5 + 2 * 2 / 3 + 2 * 2 / 3) / 6,
     "f1_samples": (2 / 3 + 1 + 1 / 2) / 3,
+    "f1_of_means": 2 / (1 / (8 / 9) + 1 / (2 / 3)),
     "precision_macro": (2 / 3 + 1 + 1) / 3,
     "precision_micro": 4 / 5,
     "precision_weighted": (2 * 2 / 3 + 2 * 1 + 2 * 1) / 6,
@@ -41,6 +42,7 @@ BY_HAND = {
     "coverage_error": (3 + 2 + 4) / 3,
     "ranking_loss": (1 / 4 + 0 + 3 / 4) / 3,
     "label_ranking_average_precision": ((1 + 2 / 3) / 2 + 1 + (1 / 2 + 2 / 4) / 2) / 3,
+    "one_error": 1 / 3,
     "expected_calibration_error": (0.1 + 0.2 + 0.7 + 0.4 + 0.5 + 0.4 + (1 - 0.9) + (1 - 0.4) + 0.1) / 12,
     "brier": (0.66 / 3 + 0.84 / 3 + 0.75 / 3 + 0.22 / 3) / 4,
 }
@@ -89,6 +91,7 @@ def test_a_summary_holds_what_the_single_metrics_give(case: Any) -> None:
         "coverage_error": ranking.coverage_error(*ranked),
         "ranking_loss": ranking.ranking_loss(*ranked),
         "label_ranking_average_precision": ranking.label_ranking_average_precision(*ranked),
+        "one_error": ranking.one_error(*ranked),
         "expected_calibration_error": calibration.expected_calibration_error(*ranked),
         "brier": averaging.macro(calibration.brier(*ranked)),
     }
@@ -96,6 +99,8 @@ def test_a_summary_holds_what_the_single_metrics_give(case: Any) -> None:
         expected[f"{name}_macro"] = averaging.macro(metric(counts))
         expected[f"{name}_micro"] = float(metric(counts.pooled())[0])
         expected[f"{name}_weighted"] = averaging.weighted(metric(counts), counts.num_positive_L)
+    both = np.array([expected["precision_macro"], expected["recall_macro"]])
+    expected["f1_of_means"] = float(averaging.fraction(2 * both.prod(), both.sum()))
     assert_same(summarise(case.probs_NL, *judged), expected)
 
 

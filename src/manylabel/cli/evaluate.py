@@ -9,6 +9,7 @@ from manylabel.cli.console import build_results_console, show_progress
 from manylabel.cli.tables import Reading
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 from manylabel.evaluation.report.metrics import build_metrics
+from manylabel.evaluation.report.slices import print_slices
 from manylabel.evaluation.report.terminal import print_report
 from manylabel.runs.evaluate import evaluate
 
@@ -23,6 +24,7 @@ def run_evaluate(
     out: Path | None,
     part: str | None,
     unknown_labels: str,
+    slice_by: str | None,
     json: bool,
     quiet: bool,
 ) -> int:
@@ -48,6 +50,7 @@ def run_evaluate(
             name=name,
             out=out,
             unknown_labels=unknown_labels,
+            slice_by=slice_by,
             on_event=tell,
         )
     if json:
@@ -55,6 +58,7 @@ def run_evaluate(
     else:
         console = build_results_console()
         print_report(report, console)
+        print_slices(report, console)
         if out is not None:
             console.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)
     return 1 if report.skipped else 0

@@ -109,8 +109,26 @@ NumRepeats = Annotated[
         "--repeats", min=0, metavar="N", help="More seeds for the best settings and for those as given, at the end."
     ),
 ]
+QueueOut = Annotated[
+    Path, typer.Option("--out", metavar="FILE.csv", help="The queue to write, which is a patch.", show_default=False)
+]
+Answers = Annotated[
+    Path | None,
+    typer.Option("--answers", metavar="FILE", help="What cross-validate wrote; by default the folds are trained."),
+]
+MaxMistakes = Annotated[
+    int | None, typer.Option("--max", min=1, metavar="N", help="The N most suspicious cells instead of all.")
+]
 CurveOut = Annotated[
     Path | None, typer.Option("--out", metavar="FILE.png", help="Draw the loss over the learning rate there.")
+]
+Contender = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run, what evaluate wrote, or a table: a column image, a column of probabilities per label.",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -186,6 +204,10 @@ def convert(
     to: Annotated[
         str | None, typer.Option("--to", metavar="LAYOUT", help="The layout to write; by default OUT's extension says.")
     ] = None,
+    apply: Annotated[
+        Path | None,
+        typer.Option("--apply", metavar="PATCH.csv", help="Set single cells anew: image, label, and the new state."),
+    ] = None,
     layout: Layout = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
@@ -199,7 +221,7 @@ def convert(
     from manylabel.cli.tables import Reading
 
     reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
-    raise typer.Exit(run_convert(data, out, reading, to, quiet))
+    raise typer.Exit(run_convert(data, out, reading, to, apply, quiet))
 
 
 @app.command()
@@ -302,6 +324,10 @@ def evaluate(
     unknown_labels: Annotated[
         str, typer.Option("--unknown-labels", help="What to do with labels of DATA that the model lacks: stop or drop.")
     ] = "stop",
+    slice: Annotated[
+        str | None,
+        typer.Option("--slice", metavar="COLUMN", help="Judge the images of each value of this column, too."),
+    ] = None,
     layout: Layout = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
@@ -316,7 +342,36 @@ def evaluate(
     from manylabel.cli.tables import Reading
 
     reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
-    raise typer.Exit(run_evaluate(model, data, reading, out, part, unknown_labels, json, quiet))
+    raise typer.Exit(run_evaluate(model, data, reading, out, part, unknown_labels, slice, json, quiet))
+
+
+@app.command()
+def compare(
+    first: Contender,
+    second: Contender,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Of runs, the part to compare on; by default test, or the only one.")
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="METRIC",
+            help="What labels are compared by: average_precision, roc_auc, f1, precision or recall.",
+        ),
+    ] = "average_precision",
+    common: Annotated[
+        bool, typer.Option("--common", help="Where one side has more images or labels, compare what both have.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE.html", help="Write the comparison as one page, too.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say by how much the second model is better than the first, on which labels, and how sure that is."""
+    from manylabel.cli.compare import run_compare
+
+    raise typer.Exit(run_compare(first, second, part, by, common, html, json))
 
 
 @app.command()
@@ -459,6 +514,12 @@ def _start_cross_validate(**given: Any) -> int:
     return run_cross_validate(**given)
 
 
+def _start_find_errors(**given: Any) -> int:
+    from manylabel.cli.find_errors import run_find_errors
+
+    return run_find_errors(**given)
+
+
 def _start_find_lr(**given: Any) -> int:
     from manylabel.cli.find_lr import run_find_lr
 
@@ -494,6 +555,16 @@ _CROSS_VALIDATE_FLAGS: Mapping[str, tuple[Any, Any]] = {
     "data": (Data, _REQUIRED),
     "folds": (NumFolds, 5),
     "out": (FoldsOut, None),
+    "images": (Images, None),
+    "config_file": (ConfigFile, None),
+    **_READING_FLAGS,
+}
+_FIND_ERRORS_FLAGS: Mapping[str, tuple[Any, Any]] = {
+    "data": (Data, _REQUIRED),
+    "out": (QueueOut, _REQUIRED),
+    "answers": (Answers, None),
+    "folds": (NumFolds, 5),
+    "max_mistakes": (MaxMistakes, None),
     "images": (Images, None),
     "config_file": (ConfigFile, None),
     **_READING_FLAGS,
@@ -544,6 +615,13 @@ app.command("find-lr")(
         _start_find_lr,
         _FIND_LR_FLAGS,
         "Try a range of learning rates for a hundred steps on DATA, and suggest one.",
+    )
+)
+app.command("find-errors")(
+    _build_command(
+        _start_find_errors,
+        _FIND_ERRORS_FLAGS,
+        "Find cells of DATA that look wrong to models that never saw the image, by default heads on a frozen backbone.",
     )
 )
 app.command("cross-validate")(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -39,6 +39,7 @@ PRIOR_FROM_TRAINING = "training"
 PRIOR_FROM_THESE_IMAGES = "these images"
 
 _NOTHING_SKIPPED: Mapping[str, str] = MappingProxyType({})
+NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The images with one value in a column of the table, and how the model does on them."""
+
+    column: str
+    value: str
+    num_images: int
+    metrics: Mapping[str, Interval]
 
 
 class LabelRow(TypedDict):
@@ -99,17 +110,23 @@ class Report:
     """Images that could not be used, and why; they count in no metric."""
     judged_on_tuning_data: bool
     """Whether the thresholds were chosen on these very images, which makes the decisions look better than they are."""
+    slices: tuple[Slice, ...] = ()
+    """The same model on parts of these images; see `slices.py`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return this part of metrics.json: plain values, None where a number is undefined."""
+        sliced = [
+            {**asdict(part), "metrics": {name: nan_to_none(asdict(row)) for name, row in part.metrics.items()}}
+            for part in self.slices
+        ]
         return {
             "num_images": self.num_images,
             "num_labels": self.num_labels,
-            "metrics": {name: _nan_to_none(asdict(interval)) for name, interval in self.metrics.items()},
-            "baselines": {name: _nan_to_none(values) for name, values in self.baselines.items()},
-            "labels": [_nan_to_none(row) for row in self.labels],
+            "metrics": {name: nan_to_none(asdict(interval)) for name, interval in self.metrics.items()},
+            "baselines": {name: nan_to_none(values) for name, values in self.baselines.items()},
+            "labels": [nan_to_none(row) for row in self.labels],
             "undefined": list(self.undefined),
-            "at_half": _nan_to_none(self.at_half),
+            "at_half": nan_to_none(self.at_half),
             "policy": dict(self.policy),
             "judged_on_tuning_data": self.judged_on_tuning_data,
             "prior_from": self.prior_from,
@@ -118,6 +135,7 @@ class Report:
             "model_digest": self.model_digest,
             "data_digest": self.data_digest,
             "skipped": dict(self.skipped),
+            **({"slices": sliced} if sliced else {}),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -152,6 +170,7 @@ def evaluate_predictions(
     confidence: float = DEFAULT_CONFIDENCE,
     seed: int = 0,
     skipped: Mapping[str, str] = _NOTHING_SKIPPED,
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> Report:
     """Return the report of a model's probabilities, decided with the policy and compared with the truth beside them.
 
@@ -170,6 +189,7 @@ def evaluate_predictions(
         confidence: share of the resampled values inside an interval.
         seed: the same seed gives the same intervals.
         skipped: image to reason, for images that could not be used.
+        group_of: image to group; images that belong together are drawn together for the intervals.
 
     Raises:
         DataError: predictions without truth, a policy for other labels, not one prevalence per label.
@@ -191,7 +211,14 @@ def evaluate_predictions(
     predictions = replace(predictions, probs_NL=policy.adjust(predictions.probs_NL))
     probs_NL, truth_NL, known_NL = predictions.probs_NL, targets.present_NL(), targets.known_NL()
     summary = summarise_with_intervals(
-        probs_NL, decisions_NL, truth_NL, known_NL, num_resamples=num_resamples, confidence=confidence, seed=seed
+        probs_NL,
+        decisions_NL,
+        truth_NL,
+        known_NL,
+        num_resamples=num_resamples,
+        confidence=confidence,
+        seed=seed,
+        group_N=number_groups(predictions.images, group_of),
     )
     at_half = summarise(probs_NL, probs_NL >= HALF, truth_NL, known_NL)
     labels = _judge_labels(predictions, policy, decisions_NL, truth_NL, known_NL)
@@ -226,6 +253,15 @@ def _describe_policy(policy: DecisionPolicy) -> dict[str, Any]:
     if policy.rules:
         shown["rules"] = [str(rule) for rule in policy.rules]
     return shown
+
+
+def number_groups(images: Sequence[str], group_of: Mapping[str, str]) -> npt.NDArray[np.int64] | None:
+    """Return a number for the group of each image; one without a group stands alone. None where no image has one."""
+    if not any(group_of.get(image) for image in images):
+        return None
+    names = [("group", group) if (group := group_of.get(image)) else ("image", image) for image in images]
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([number_of[name] for name in names], np.int64)
 
 
 def _check_inputs(predictions: Predictions, policy: DecisionPolicy) -> Targets:
@@ -296,5 +332,6 @@ def share_known(report: Report) -> float:
     return float(fraction(num_known, report.num_images * report.num_labels))
 
 
-def _nan_to_none(values: Mapping[str, Any]) -> dict[str, Any]:
+def nan_to_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same values with None for NaN, which JSON does not have."""
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

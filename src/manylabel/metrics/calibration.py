@@ -5,21 +5,28 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from manylabel.errors import ConfigError, build_message
+from manylabel.errors import ConfigError, build_message, join_names, suggest_name
 from manylabel.metrics.averaging import fraction
 from manylabel.metrics.inputs import BoolArray, CountArray, FloatArray, check_probs
 from manylabel.metrics.resampling import each_image_once, split_into_blocks, sum_over_images
 
 DEFAULT_NUM_BINS = 15
+BINNINGS = ("equal_width", "equal_mass")
+"""How cells are put into bins: by their probability, or as many into each as into any other."""
 
 
 def expected_calibration_error(
-    probs_NL: FloatArray, truth_NL: BoolArray, known_NL: BoolArray | None = None, num_bins: int = DEFAULT_NUM_BINS
+    probs_NL: FloatArray,
+    truth_NL: BoolArray,
+    known_NL: BoolArray | None = None,
+    num_bins: int = DEFAULT_NUM_BINS,
+    binning: str = "equal_width",
 ) -> float:
     """Return the mean gap between probability and frequency, over bins weighted by how many cells they hold.
 
-    All known cells go into one list, whatever their label. The bins are equally wide over [0, 1]; each holds the
-    probabilities above its lower edge up to and including its upper edge, the first one also 0.
+    All known cells go into one list, whatever their label. Bins of `equal_width` divide [0, 1]; each holds the
+    probabilities above its lower edge up to and including its upper edge, the first one also 0. Bins of `equal_mass`
+    divide the list by its order; where most probabilities are near 0, they look closer at the others.
 
     Shapes: N images, L labels.
 
@@ -28,13 +35,14 @@ def expected_calibration_error(
         truth_NL: True where it does.
         known_NL: False where nobody knows; such cells never count. None when all are known.
         num_bins: how many bins, at least 1.
+        binning: `equal_width`, which reports use, or `equal_mass`.
 
     Returns:
         a number in [0, 1]; NaN when no cell is known.
 
     Raises:
         DataError: shapes that differ, a probability outside [0, 1] or NaN at a known cell.
-        ConfigError: fewer than one bin.
+        ConfigError: fewer than one bin, or no such binning.
 
     Example:
         >>> round(expected_calibration_error(np.array([[0.9], [0.9]]), np.array([[True], [False]])), 4)
@@ -46,7 +54,19 @@ def expected_calibration_error(
     checked = check_probs(probs_NL, truth_NL, known_NL)
     if num_bins < 1:
         raise ConfigError(build_message("num_bins", "too few bins", got=num_bins, expected="1 or more"))
+    if binning not in BINNINGS:
+        problem = f"unknown binning {binning!r}{suggest_name(binning, BINNINGS)}"
+        raise ConfigError(build_message("binning", problem, expected=join_names(BINNINGS)))
+    if binning == "equal_mass":
+        return _sum_gaps_of_equal_mass(*checked, num_bins)
     return float(resampled_expected_calibration_error(*checked, each_image_once(len(checked[0])), num_bins)[0])
+
+
+def _sum_gaps_of_equal_mass(probs_NL: FloatArray, truth_NL: BoolArray, known_NL: BoolArray, num_bins: int) -> float:
+    probs_K, truth_K = probs_NL[known_NL].astype(np.float64), truth_NL[known_NL]
+    order_K = np.argsort(probs_K, kind="stable")
+    gaps = [(truth_K[cells] - probs_K[cells]).sum() for cells in np.array_split(order_K, num_bins)]
+    return float(fraction(np.abs(gaps).sum(), len(order_K)))
 
 
 def brier(probs_NL: FloatArray, truth_NL: BoolArray, known_NL: BoolArray | None = None) -> npt.NDArray[np.float64]:

@@ -7,8 +7,10 @@ is are the resample in which each image stands once, so there is one definition 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,11 @@ from manylabel.metrics.inputs import CountArray
 
 CELLS_AT_ONCE = 2**20
 """How many cells a block of work holds: a few megabytes, so that it stays near the processor."""
+
+_CELLS_WORTH_THREADS = 2**22
+_MOST_THREADS = 8
+
+_Part = TypeVar("_Part")
 
 
 def each_image_once(num_images: int) -> npt.NDArray[np.uint16]:
@@ -64,3 +71,27 @@ def mean_over_images(values_N: npt.NDArray[np.float64], copies_RN: CountArray) -
     columns_N2 = np.stack([np.where(defined_N, values_N, 0), defined_N], axis=1)
     sums_R2 = sum_over_images(columns_N2, copies_RN)
     return fraction(sums_R2[:, 0], sums_R2[:, 1])
+
+
+def map_in_threads(work: Callable[[_Part], None], parts: Sequence[_Part], num_cells: int) -> None:
+    """Do every part of the work, on all cores where there is enough of it; numpy lets threads run side by side.
+
+    Args:
+        work: writes its part of a result, which no other part touches.
+        num_cells: how many cells all parts look at together.
+    """
+    num_threads = min(_count_cores(), _MOST_THREADS, len(parts))
+    if num_cells < _CELLS_WORTH_THREADS or num_threads < 2:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(num_threads) as threads:
+        for _ in threads.map(work, parts):
+            pass
+
+
+def _count_cores() -> int:
+    """Return how many cores this process may use, which can be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import numpy as np
 from manylabel.bundle.bundle import Bundle
 from manylabel.data.annotations import Annotations
 from manylabel.decisions.policy import DecisionPolicy
-from manylabel.errors import DataError, build_message
-from manylabel.evaluation.evaluate import Report, evaluate_predictions
+from manylabel.errors import DataError, build_message, join_names, suggest_name
+from manylabel.evaluation.evaluate import NO_GROUPS, Report, evaluate_predictions
 from manylabel.evaluation.pictures import draw_confusion_grid, draw_curves
 from manylabel.evaluation.report.html import save_html
 from manylabel.evaluation.report.metrics import save_metrics
+from manylabel.evaluation.slices import slice_predictions
 from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.predictions import Predictions
 from manylabel.runs.folder import RunFolder, open_run_folder
@@ -30,6 +32,7 @@ def evaluate(
     name: str = "test",
     out: str | os.PathLike[str] | None = None,
     unknown_labels: str = "stop",
+    slice_by: str | None = None,
     on_event: OnEvent | None = None,
 ) -> Report:
     """Predict the images of a table with a model and judge the label sets against its truth.
@@ -41,14 +44,16 @@ def evaluate(
         name: what the report calls the part.
         out: a folder for predictions, metrics, report and pictures, which holds no other; None writes nothing.
         unknown_labels: what to do with labels that the model does not have: `stop` or `drop`.
+        slice_by: a column of the table (`group`, `part` or any extra one); its values are judged one by one, too.
 
     Raises:
-        DataError: a label that the model does not have, or no image that can be used.
+        DataError: a label that the model does not have, no image that can be used, no such column.
         RunError: `out` holds a run or another evaluation.
     """
     predictor = (
         model if isinstance(model, Predictor) else Predictor(model) if isinstance(model, Bundle) else load(model)
     )
+    values = {} if slice_by is None else _read_column(annotations, slice_by)
     folder = None if out is None else open_run_folder(Path(out))
     tell = on_event if on_event is not None else tell_nobody
     aligned = annotations.align(predictor.label_space, unknown_labels)
@@ -58,7 +63,11 @@ def evaluate(
         raise DataError(
             build_message(annotations.name, "none of its images can be used", do="Check them with 'manylabel inspect'")
         )
-    report = judge(predictions, predictor.policy, predictor.bundle.manifest.provenance, name, skipped)
+    group_of = find_groups(annotations)
+    report = judge(predictions, predictor.policy, predictor.bundle.manifest.provenance, name, skipped, group_of)
+    if slice_by is not None:
+        slices = slice_predictions(predictions, predictor.policy, slice_by, values, group_of=group_of)
+        report = replace(report, slices=slices)
     if folder is not None:
         predictions.save(folder.predictions(name))
         save_reports(folder, {name: report}, title=f"Evaluation of {name}")
@@ -71,6 +80,7 @@ def judge(
     provenance: Mapping[str, Any],
     name: str,
     skipped: Mapping[str, str],
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> Report:
     """Return the report of predictions, with the prior baseline from the training images' own frequencies."""
     prevalence = provenance.get("prevalence", {})
@@ -81,7 +91,30 @@ def judge(
         name=name,
         train_prevalence_L=None if np.isnan(prevalence_L).any() else prevalence_L,
         skipped=dict(skipped),
+        group_of=group_of,
     )
+
+
+def find_groups(annotations: Annotations) -> dict[str, str]:
+    """Return the group of each image that has one."""
+    return {record.id: record.group for record in annotations.records if record.group}
+
+
+def _read_column(annotations: Annotations, column: str) -> dict[str, str]:
+    """Return the value of a column for each image.
+
+    Raises:
+        DataError: the table has no such column.
+    """
+    own = {"group": lambda record: record.group, "part": lambda record: record.part}
+    extras = dict.fromkeys(name for record in annotations.records for name in record.extras)
+    if column in extras:
+        return {record.id: record.extras.get(column, "") for record in annotations.records}
+    if column not in own:
+        known = [*extras, *own]
+        problem = f"the table has no column {column!r}{suggest_name(column, known)}"
+        raise DataError(build_message("--slice", problem, expected=f"one of {join_names(known)}"))
+    return {record.id: value if (value := own[column](record)) else "" for record in annotations.records}
 
 
 def save_reports(

@@ -39,7 +39,7 @@ from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.backbones import WeightsReport
 from manylabel.models.classifier import find_feature_shape
 from manylabel.models.heads import parse_head
-from manylabel.runs.evaluate import judge, save_reports
+from manylabel.runs.evaluate import find_groups, judge, save_reports
 from manylabel.runs.facts import collect_hardware, collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
 from manylabel.runs.lock import lock_run_folder
@@ -311,7 +311,8 @@ def _finish(
             tell("note", {"message": f"Warning: no image of {name} could be used, so it was not judged."})
             continue
         replace(predictions, model_digest=bundle.digest).save(folder.predictions(name))
-        reports[name] = judge(predictions, bundle.manifest.policy, bundle.manifest.provenance, name, unusable)
+        group_of = find_groups(tables.by_part[name])
+        reports[name] = judge(predictions, bundle.manifest.policy, bundle.manifest.provenance, name, unusable, group_of)
     settings = config.to_dict() | _describe_skipped(tables.train, progress, tell)
     save_reports(folder, reports, title=f"Run {folder.path}", history=progress.history, config=settings)
     return bundle, reports

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manylabel.decisions import GOALS
 from manylabel.evaluation.report.definitions import DEFINITIONS, GOALS_IN_WORDS, HEADLINES
-from manylabel.metrics.summary import SUMMARY_NAMES
+from manylabel.metrics.summary import LOWER_IS_BETTER, SUMMARY_NAMES
 
 
 def test_every_metric_has_a_definition_of_its_own() -> None:
@@ -19,4 +19,4 @@ def test_every_goal_is_put_in_words() -> None:
 
 def test_what_is_better_when_lower_is_what_measures_errors() -> None:
     lower = {name for name, definition in DEFINITIONS.items() if definition.is_lower_better}
-    assert lower == {"hamming_loss", "coverage_error", "ranking_loss", "expected_calibration_error", "brier"}
+    assert lower == LOWER_IS_BETTER

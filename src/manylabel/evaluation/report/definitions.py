@@ -40,6 +40,9 @@ DEFINITIONS: Mapping[str, Definition] = {
     "f1_micro": Definition("F1 pooled", f"{_F1}, {_MICRO}."),
     "f1_weighted": Definition("F1 weighted", f"{_F1}; {_WEIGHTED}."),
     "f1_samples": Definition("F1 per image", f"{_F1}, {_SAMPLES}."),
+    "f1_of_means": Definition(
+        "F1 of the means (CF1)", "The harmonic mean of the precision per label and the recall per label above."
+    ),
     "precision_macro": Definition("Precision per label", f"{_PRECISION}; {_MACRO}."),
     "precision_micro": Definition("Precision pooled", f"{_PRECISION}, {_MICRO}."),
     "precision_weighted": Definition("Precision weighted", f"{_PRECISION}; {_WEIGHTED}."),
@@ -69,6 +72,9 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "label_ranking_average_precision": Definition(
         "Label ranking precision", "How high the true labels stand among the labels of an image."
+    ),
+    "one_error": Definition(
+        "One-error", "The share of images whose most probable label is wrong.", is_lower_better=True
     ),
     "expected_calibration_error": Definition(
         "Calibration error",
