@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from manylabel.bundle.bundle import CARD_NAME, Bundle
 from manylabel.bundle.manifest import Manifest
+from manylabel.files import write_text_atomically
 
 _TEMPLATE = """# {title}
 
@@ -32,7 +34,7 @@ print(model.predict("image.jpg").labels)
 Without manylabel: `model.onnx` takes float32 images `[batch, 3, height, width]` as `manifest.json` says under
 `preprocess`, and gives a probability per label; a label is given where its probability is at least its threshold.
 
-## Labels and thresholds
+{results}## Labels and thresholds
 
 | label | given from | threshold of |
 |---|---|---|
@@ -40,8 +42,17 @@ Without manylabel: `model.onnx` takes float32 images `[batch, 3, height, width]`
 """
 
 
-def write_card(manifest: Manifest) -> str:
-    """Return the model card as Markdown, from the manifest alone."""
+def save_card(bundle: Bundle, results: str = "") -> None:
+    """Write the card of a bundle, with what was measured about it; new thresholds make a card without it.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    write_text_atomically(bundle.folder / CARD_NAME, write_card(bundle.manifest, results))
+
+
+def write_card(manifest: Manifest, results: str = "") -> str:
+    """Return the model card as Markdown, from the manifest and what was measured, as Markdown too."""
     policy, provenance = manifest.policy, manifest.provenance
     sources = policy.sources if policy.sources else ("",) * len(manifest.label_space)
     meaning = {"label": "its own", "global": "all labels", "": ""}
@@ -64,6 +75,7 @@ def write_card(manifest: Manifest) -> str:
         goal=policy.goal,
         digest=manifest.digest,
         rows=rows,
+        results=f"{results}\n\n" if results else "",
     )
 
 

@@ -17,6 +17,7 @@ from manylabel import __version__
 from manylabel.augment.mixing import parse_mix
 from manylabel.augment.presets import parse_augment
 from manylabel.bundle.bundle import Bundle
+from manylabel.bundle.card import save_card
 from manylabel.bundle.export import move_bundle, save_bundle, save_policy
 from manylabel.bundle.manifest import Manifest
 from manylabel.data.annotations import Annotations
@@ -28,6 +29,7 @@ from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, DataError, RunError, build_message, join_names, join_problems, suggest_name
 from manylabel.evaluation.evaluate import Report
+from manylabel.evaluation.report.markdown import render_results
 from manylabel.files import write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
 from manylabel.labels.predictions import Predictions
@@ -50,6 +52,9 @@ from manylabel.training.samplers import parse_sampler
 from manylabel.training.setup import Network, Setup, build_network, build_setup
 
 _PARITY_IMAGES = 16
+
+_AGAIN = "manylabel train data.csv --images IMAGES --config config.json --out AGAIN"
+"""What trains anew from the files of a run, in its folder; IMAGES is where the paths of the table begin."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +244,17 @@ def _finish(
             continue
         replace(predictions, model_digest=bundle.digest).save(folder.predictions(name))
         reports[name] = judge(predictions, bundle.manifest.policy, bundle.manifest.provenance, name, unusable)
-    settings = config.to_dict() | _describe_skipped(tables.train, progress, tell)
-    save_reports(folder, reports, title=f"Run {folder.path}", history=progress.history, config=settings)
+    settings = {"command": _AGAIN} | config.to_dict() | _describe_skipped(tables.train, progress, tell)
+    save_reports(
+        folder,
+        reports,
+        title=f"Run {folder.path}",
+        annotations=tables.merge(),
+        history=progress.history,
+        config=settings,
+    )
+    if reports:
+        save_card(bundle, render_results(reports.get("test", next(iter(reports.values())))))
     return bundle, reports
 
 
