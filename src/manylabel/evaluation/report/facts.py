@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from manylabel.evaluation.evaluate import LabelRow, Report
 from manylabel.evaluation.pairs import PairMatrix
 from manylabel.evaluation.pictures import MAX_SQUARES
@@ -25,6 +27,7 @@ from manylabel.evaluation.report.sentences import (
     summarise_in_words,
     warn,
 )
+from manylabel.metrics.averaging import fraction
 
 TILES = ("average_precision_macro", "f1_macro", "precision_micro", "recall_micro")
 """The metrics that stand first, in large type."""
@@ -197,20 +200,22 @@ def _describe_reliability(report: Report) -> list[dict[str, str]]:
 def _describe_matrix(
     matrix: PairMatrix, names: Sequence[str], caption: str, *, skip_diagonal: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the lines of a matrix; a cell is coloured by its share of the line's total."""
+    """Return the lines of a matrix; a cell is coloured by its share of the line's total, the largest share fully."""
+    shares_KK = fraction(matrix.counts_KK, matrix.totals_K[:, np.newaxis])
+    largest = np.max(shares_KK, where=~(np.isnan(shares_KK) | np.eye(len(shares_KK), dtype=bool)), initial=0.0)
     rows = []
     for row, first in enumerate(matrix.columns):
         total = int(matrix.totals_K[row])
         cells = []
         for column, second in enumerate(matrix.columns):
             number = int(matrix.counts_KK[row, column])
-            share = number / total if total else 0.0
             is_self = row == column
+            has_colour = number > 0 and not is_self
             cells.append(
                 {
                     "is_self": is_self,
                     "text": ("·" if skip_diagonal else f"{number:,}") if is_self else (f"{number:,}" if number else ""),
-                    "strength": 0 if is_self else round(70 * min(1.0, share)),
+                    "strength": round(70 * shares_KK[row, column] / largest) if has_colour else 0,
                     "title": f"{caption.format(names[first], names[second])}: {count(number, 'image')} of {total:,}",
                 }
             )

@@ -77,9 +77,11 @@ class LabelPanel {
     const high = Math.min(1, Math.max(0.02, ...used, chosen.threshold) * 1.05);
     const sweep = new Plot(hosts[1], {title: "By threshold", summary: "Precision, recall and F1 of this label at every threshold.", x: [0, high], y: [0, 1], xTitle: "threshold"});
     const inside = points.filter(point => point.threshold <= high);
-    sweep.line(inside.map(point => [point.threshold, point.precision]), "right");
-    sweep.line(inside.map(point => [point.threshold, point.recall]), "wrong dotted");
-    sweep.line(inside.map(point => [point.threshold, point.f1]), "ink dashed");
+    // A threshold decides like every other one down to the next probability below it: steps, not slopes.
+    const steps = name => inside.flatMap((point, place) => [[inside[Math.max(0, place - 1)].threshold, point[name]], [point.threshold, point[name]]]);
+    sweep.line(steps("precision"), "right");
+    sweep.line(steps("recall"), "wrong dotted");
+    sweep.line(steps("f1"), "ink dashed");
     sweep.upright(chosen.threshold, "soft dashed");
     sweep.legend([["precision", "right"], ["recall", "wrong dotted"], ["F1", "ink dashed"]]);
     this.sweep = [sweep, sweep.upright(chosen.threshold, "wrong"), high];
