@@ -34,7 +34,7 @@ function drawReliability(host, bins, first, numBins, {title, width = 460, height
   plot.line([[0, 0], [1, 1]], "soft dashed");
   for (const row of rows) plot.line([[bins.mean[row], bins.low[row]], [bins.mean[row], bins.high[row]]], "right thin");
   // A share of a handful says little: no line leads there, and its dot is hollow.
-  plot.line(rows.filter(row => bins.num[row] >= FEW_DECISIONS).map(row => [bins.mean[row], bins.share[row]]), "right");
+  plot.line(rows.map(row => [bins.mean[row], bins.num[row] < FEW_DECISIONS ? NaN : bins.share[row]]), "right");
   for (const row of rows) plot.dot(bins.mean[row], bins.share[row], bins.num[row] < FEW_DECISIONS ? "few" : "right", 4, `probability ${formatValue(bins.mean[row])}: ${formatShare(bins.share[row])} of ${formatNumber(bins.num[row])} are true`);
   plot.legend([["perfect", "soft dashed"], ["how many (log)", "faint", true]]);
 }
