@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from manylabel.evaluation.evaluate import LabelRow, Report
-from manylabel.evaluation.pairs import PairMatrix
+from manylabel.evaluation.pairs import Companions, PairMatrix, Swap
 from manylabel.evaluation.pictures import MAX_SQUARES
 from manylabel.evaluation.report.definitions import DEFINITIONS, HEADLINES
 from manylabel.evaluation.report.sentences import (
@@ -79,28 +79,9 @@ def _describe_details(report: Report) -> dict[str, Any]:
         ],
         "calibration": describe_calibration(report),
         "reliability": _describe_reliability(report),
-        "swaps": [
-            {
-                "said": names[swap.said],
-                "true": names[swap.true],
-                "num_missed": f"{swap.num_missed:,}",
-                "num_found": f"{swap.num_images - swap.num_missed:,}",
-                "times": format_value(swap.times_chance, 1),
-            }
-            for swap in pairs.swaps[:MAX_LISTED_PAIRS]
-        ],
+        "swaps": [_describe_swap(swap, names) for swap in pairs.swaps[:MAX_LISTED_PAIRS]],
         "swap_matrix": _describe_matrix(pairs.swap_matrix, names, "said {} and missed {}", skip_diagonal=True),
-        "companions": [
-            {
-                "first": names[pair.first],
-                "second": names[pair.second],
-                "num_true": f"{pair.num_true:,}",
-                "num_given": f"{pair.num_given:,}",
-                "true_lift": format_value(pair.true_lift, 2),
-                "given_lift": format_value(pair.given_lift, 2),
-            }
-            for pair in pairs.companions[:MAX_LISTED_PAIRS]
-        ],
+        "companions": [_describe_companions(pair, names) for pair in pairs.companions[:MAX_LISTED_PAIRS]],
         "companion_matrix": _describe_matrix(pairs.companion_matrix, names, "{} and {}"),
         "mistakes": [
             {
@@ -113,6 +94,27 @@ def _describe_details(report: Report) -> dict[str, Any]:
             for column, is_missed, mistake in details.worst.overall(MAX_OVERALL_MISTAKES)
         ],
         "num_unlisted_labels": len(names) - len(pairs.companion_matrix.columns),
+    }
+
+
+def _describe_swap(swap: Swap, names: Sequence[str]) -> dict[str, str]:
+    return {
+        "said": names[swap.said],
+        "true": names[swap.true],
+        "num_missed": f"{swap.num_missed:,}",
+        "num_found": f"{swap.num_images - swap.num_missed:,}",
+        "times": format_value(swap.times_chance, 1),
+    }
+
+
+def _describe_companions(pair: Companions, names: Sequence[str]) -> dict[str, str]:
+    return {
+        "first": names[pair.first],
+        "second": names[pair.second],
+        "num_true": f"{pair.num_true:,}",
+        "num_given": f"{pair.num_given:,}",
+        "true_lift": format_value(pair.true_lift, 2),
+        "given_lift": format_value(pair.given_lift, 2),
     }
 
 

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from manylabel import __version__
 from manylabel.data.findings import Finding
@@ -24,26 +24,35 @@ from manylabel.evaluation.report.sentences import count, format_value, make_prin
 from manylabel.evaluation.report.thumbnails import embed_thumbnails
 from manylabel.files import write_bytes_atomically
 
+
+class Section(NamedTuple):
+    """A section of the page: a file in `sections/`, what the contents call it, and the fact without which it is not."""
+
+    file: str
+    title: str
+    needs: str = ""
+
+
 PART_SECTIONS = (
-    ("summary", "Summary"),
-    ("metrics", "Metrics"),
-    ("thresholds", "Thresholds"),
-    ("labels", "Labels"),
-    ("squares", "Right and wrong"),
-    ("calibration", "Calibration"),
-    ("swaps", "Mistaken for"),
-    ("companions", "Together"),
-    ("worst", "Worst images"),
-    ("skipped", "Skipped"),
+    Section("summary", "Summary"),
+    Section("metrics", "Metrics"),
+    Section("thresholds", "Thresholds"),
+    Section("labels", "Labels"),
+    Section("squares", "Right and wrong"),
+    Section("calibration", "Calibration"),
+    Section("swaps", "Mistaken for"),
+    Section("companions", "Together"),
+    Section("worst", "Worst images"),
+    Section("skipped", "Skipped", needs="skipped"),
 )
-"""The sections of every part: the name of a file in `sections/`, and what the list of contents calls it."""
+"""The sections of every part, whose facts are `part` in the template; a new one is a row here and a file."""
 
 PAGE_SECTIONS = (
-    ("training", "Training"),
-    ("findings", "Data"),
-    ("pictures", "Pictures"),
-    ("reproduce", "Reproduce"),
-    ("words", "Words"),
+    Section("training", "Training", needs="epochs"),
+    Section("findings", "Data", needs="is_inspected"),
+    Section("pictures", "Pictures", needs="pictures"),
+    Section("reproduce", "Reproduce", needs="is_reproducible"),
+    Section("words", "Words"),
 )
 """The sections that follow all parts."""
 
@@ -114,25 +123,30 @@ def render_html(
     check_names_differ(reports)
     thumbnails = embed_thumbnails(list_wanted_images(reports), sources) if sources else {}
     data = build_script_data(reports, history, thumbnails)
+    facts = {
+        "parts": [describe_report(report) for report in reports],
+        "data": data,
+        "epochs": _list_epochs(data["history"]),
+        "has_thumbnails": bool(thumbnails),
+        "is_inspected": findings is not None,
+        "findings": [_describe_finding(finding) for finding in findings or ()],
+        "pictures": [(make_printable(caption), _embed(data, caption)) for caption, data in (pictures or {}).items()],
+        "command": make_printable(str(config["command"])) if config is not None and "command" in config else "",
+        "settings": _list_settings(config or {}),
+        "versions": _list_settings(versions or {}),
+        "is_reproducible": bool(config or versions),
+    }
     return render_page(
         load_part("report.html"),
         styles=("report.css",),
         scripts=_SCRIPTS,
         title=make_printable(title),
-        parts=[describe_report(report) for report in reports],
-        part_sections=PART_SECTIONS,
-        page_sections=PAGE_SECTIONS,
-        data=data,
-        epochs=_list_epochs(data["history"]),
-        has_thumbnails=bool(thumbnails),
-        findings=None if findings is None else [_describe_finding(finding) for finding in findings],
-        pictures=[(make_printable(caption), _embed(data, caption)) for caption, data in (pictures or {}).items()],
-        command=make_printable(str(config["command"])) if config is not None and "command" in config else "",
-        settings=_list_settings({} if config is None else config),
-        versions=_list_settings({} if versions is None else versions),
-        definitions=DEFINITIONS,
-        version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        definitions=DEFINITIONS,
+        part_sections=PART_SECTIONS,
+        page_sections=[section for section in PAGE_SECTIONS if not section.needs or facts[section.needs]],
+        **facts,
     )
 
 
