@@ -74,12 +74,12 @@ def _trace(
     probs_K: Float32Array, truth_K: BoolArray, threshold: np.float32
 ) -> tuple[Float32Array, CountArray, CountArray]:
     """Return thresholds, true positives and false positives of one label's K known images."""
-    positives, negatives = np.sort(probs_K[truth_K]), np.sort(probs_K[~truth_K])
+    rising_K, positives = np.sort(probs_K), np.sort(probs_K[truth_K])
     always = np.array([0, HALF, 1, threshold], np.float32)
-    thresholds = np.unique(np.concatenate([_thin_out(np.sort(probs_K), positives), always]))
+    thresholds = np.unique(np.concatenate([_thin_out(rising_K, positives), always]))
     found = len(positives) - np.searchsorted(positives, thresholds, side="left")
-    wrong = len(negatives) - np.searchsorted(negatives, thresholds, side="left")
-    return thresholds, found.astype(np.int64), wrong.astype(np.int64)
+    given = len(rising_K) - np.searchsorted(rising_K, thresholds, side="left")
+    return thresholds, found.astype(np.int64), (given - found).astype(np.int64)
 
 
 def _thin_out(rising_K: Float32Array, positives: Float32Array) -> Float32Array:
