@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from manylabel.bundle.bundle import Bundle, load_bundle
-from manylabel.bundle.card import write_card
+from manylabel.bundle.card import save_card, write_card
+from manylabel.bundle.export import save_policy
 from manylabel.bundle.manifest import SCHEMA_VERSION, Manifest
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
@@ -184,6 +185,15 @@ def test_a_card_says_how_to_use_the_model(folder: Path) -> None:
     assert "| red | 0.500 | its own |" in card
     assert r"| green \| bright | 0.250 | all labels |" in card
     assert "`loss` = 0.500 on 2 validation images" in card
+
+
+def test_a_card_holds_what_was_measured_until_the_decisions_change(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    save_card(bundle, "## Results on test\n\n{good}")
+    card = (folder / "README.md").read_text("utf-8")
+    assert "## Results on test\n\n{good}\n\n## Labels and thresholds" in card
+    save_policy(bundle, bundle.manifest.policy)
+    assert "Results" not in (folder / "README.md").read_text("utf-8")
 
 
 def test_a_model_answers_without_torch(folder: Path) -> None:

@@ -347,10 +347,12 @@ def test_a_prevalence_for_other_labels_is_refused(make_predictions: Callable[...
 
 def test_a_report_is_saved_by_the_ending_of_its_path(worked: Report, tmp_path: Path) -> None:
     worked.save(tmp_path / "report.HTML")
+    worked.save(tmp_path / "report.md")
     worked.save(tmp_path / "metrics.json")
     assert (tmp_path / "report.HTML").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert (tmp_path / "report.md").read_text(encoding="utf-8").startswith("# Report on test\n")
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == {"test": worked.to_dict()}
     with pytest.raises(
-        ConfigError, match=r"no form of a report has this ending, got '\.pdf', expected \.html or \.json"
+        ConfigError, match=r"no form of a report has this ending, got '\.pdf', expected \.html, \.md or \.json"
     ):
         worked.save(tmp_path / "report.pdf")

@@ -778,6 +778,17 @@ def test_every_promised_file_is_there_and_can_be_read(finished: Run) -> None:
     }  # fmt: skip
 
 
+def test_the_page_and_the_card_show_what_the_run_knows(finished: Run) -> None:
+    page = (finished.folder / "report.html").read_text("utf-8")
+    assert "data:image/jpeg;base64," in page  # the worst images, from the tables at hand
+    assert "What was found in the data" in page
+    assert "manylabel train data.csv --images IMAGES --config config.json --out AGAIN" in page
+    assert page.index("Results on test</bdi></h2>") < page.index("Results on val</bdi></h2>")
+    card = (finished.folder / "bundle" / "README.md").read_text("utf-8")
+    assert "## Results on test" in card
+    assert f"| F1 per label | {finished.reports['test'].metrics['f1_macro'].value:.3f} |" in card
+
+
 def test_the_predictions_on_disk_are_the_bundles_answers_with_the_truth(finished: Run) -> None:
     predictor = load(finished.folder)
     for part, table in (("val", VAL), ("test", build_table(10, seed=2, name="test"))):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from manylabel.bundle.bundle import CARD_NAME, Bundle
 from manylabel.bundle.manifest import Manifest
 from manylabel.decisions.calibrate import NO_CALIBRATION
 from manylabel.decisions.policy import DecisionPolicy
+from manylabel.files import write_text_atomically
 
 _TEMPLATE = """# {title}
 
@@ -37,7 +39,7 @@ Without manylabel: `model.onnx` takes float32 images `[batch, 3, height, width]`
 `preprocess`, and gives a probability per label; a label is given where its probability is at least its threshold.
 {after}
 
-## Labels and thresholds
+{results}## Labels and thresholds
 
 | label | given from | threshold of |
 |---|---|---|
@@ -45,8 +47,17 @@ Without manylabel: `model.onnx` takes float32 images `[batch, 3, height, width]`
 """
 
 
-def write_card(manifest: Manifest) -> str:
-    """Return the model card as Markdown, from the manifest alone."""
+def save_card(bundle: Bundle, results: str = "") -> None:
+    """Write the card of a bundle, with what was measured about it; new thresholds make a card without it.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    write_text_atomically(bundle.folder / CARD_NAME, write_card(bundle.manifest, results))
+
+
+def write_card(manifest: Manifest, results: str = "") -> str:
+    """Return the model card as Markdown, from the manifest and what was measured, as Markdown too."""
     policy, provenance = manifest.policy, manifest.provenance
     sources = policy.sources if policy.sources else ("",) * len(manifest.label_space)
     meaning = {"label": "its own", "global": "all labels", "": ""}
@@ -72,6 +83,7 @@ def write_card(manifest: Manifest) -> str:
         after=_explain_around(policy),
         digest=manifest.digest,
         rows=rows,
+        results=f"{results}\n\n" if results else "",
     )
 
 

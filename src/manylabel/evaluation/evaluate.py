@@ -16,6 +16,7 @@ import numpy.typing as npt
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, DataError, build_message, join_names
+from manylabel.evaluation.details import Details, collect_details
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.statistics import prevalence
 from manylabel.labels.targets import BoolArray, Targets
@@ -110,6 +111,8 @@ class Report:
     """Images that could not be used, and why; they count in no metric."""
     judged_on_tuning_data: bool
     """Whether the thresholds were chosen on these very images, which makes the decisions look better than they are."""
+    details: Details
+    """What a page shows beside the numbers; not in metrics.json."""
     slices: tuple[Slice, ...] = ()
     """The same model on parts of these images; see `slices.py`."""
 
@@ -139,7 +142,7 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report: a page for a path that ends in .html, metrics.json's form for one that ends in .json.
+        """Write the report: a page for .html, a short text for .md, metrics.json's form for .json.
 
         Raises:
             ConfigError: the path ends in something else.
@@ -150,13 +153,17 @@ class Report:
             from manylabel.evaluation.report.html import save_html
 
             save_html([self], path, title=f"Report on {self.name}")
+        elif suffix == ".md":
+            from manylabel.evaluation.report.markdown import save_markdown
+
+            save_markdown([self], path, title=f"Report on {self.name}")
         elif suffix == ".json":
             from manylabel.evaluation.report.metrics import save_metrics
 
             save_metrics([self], path)
         else:
             raise ConfigError(
-                build_message(path, "no form of a report has this ending", got=suffix, expected=".html or .json")
+                build_message(path, "no form of a report has this ending", got=suffix, expected=".html, .md or .json")
             )
 
 
@@ -241,6 +248,7 @@ def evaluate_predictions(
         data_digest=predictions.data_digest,
         skipped=dict(skipped),
         judged_on_tuning_data=policy.chosen_on != "" and policy.chosen_on == predictions.data_digest,
+        details=collect_details(predictions.images, probs_NL, decisions_NL, policy.thresholds_L, truth_NL, known_NL),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from manylabel.bundle.bundle import Bundle
 from manylabel.data.annotations import Annotations
+from manylabel.data.checks import find_findings
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import DataError, build_message, join_names, suggest_name
 from manylabel.evaluation.evaluate import NO_GROUPS, Report, evaluate_predictions
@@ -21,6 +22,7 @@ from manylabel.evaluation.report.metrics import save_metrics
 from manylabel.evaluation.slices import slice_predictions
 from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.predictions import Predictions
+from manylabel.runs.facts import collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
 from manylabel.training.events import OnEvent, tell_nobody
 
@@ -70,7 +72,7 @@ def evaluate(
         report = replace(report, slices=slices)
     if folder is not None:
         predictions.save(folder.predictions(name))
-        save_reports(folder, {name: report}, title=f"Evaluation of {name}")
+        save_reports(folder, {name: report}, title=f"Evaluation of {name}", annotations=aligned)
     return report
 
 
@@ -122,10 +124,14 @@ def save_reports(
     reports: Mapping[str, Report],
     *,
     title: str,
+    annotations: Annotations,
     history: Sequence[Mapping[str, Any]] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `metrics.json`, the pictures and the page of reports, by part; the test part is the one that is drawn."""
+    """Write `metrics.json`, the pictures and the page of reports, by part; the test part is the one that is drawn.
+
+    `annotations` are the images of the parts: the doctor's look at their table and their thumbnails go on the page.
+    """
     save_metrics(list(reports.values()), folder.metrics)
     # Files count epochs from 0, people from 1; and the part that nothing was chosen on comes first.
     shown = None if history is None else [{**row, "epoch": row["epoch"] + 1} for row in history]
@@ -136,4 +142,13 @@ def save_reports(
     if reports:
         judged = reports["test"] if "test" in reports else next(iter(reports.values()))
         draw_confusion_grid(judged, folder.pictures / "confusion.png")
-    save_html(ordered, folder.report, title=title, history=shown, config=config)
+    save_html(
+        ordered,
+        folder.report,
+        title=title,
+        history=shown,
+        config=config,
+        versions=collect_versions(),
+        findings=find_findings(annotations, parts=("all",)),
+        sources={record.id: record.source for record in annotations.records},
+    )

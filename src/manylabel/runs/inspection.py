@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,9 +16,9 @@ from manylabel import __version__
 from manylabel.data.annotations import Annotations
 from manylabel.data.findings import FINDING_KINDS, Finding
 from manylabel.data.formats.detect import Layout
-from manylabel.data.images import ImageError, load_image
 from manylabel.evaluation.report.page import render_page
 from manylabel.evaluation.report.sentences import count, format_share, make_printable
+from manylabel.evaluation.report.thumbnails import embed_thumbnail
 from manylabel.files import write_bytes_atomically
 from manylabel.labels.statistics import co_occurrence, describe_targets
 
@@ -90,24 +88,13 @@ class _Pictures:
     def describe(self, row: int) -> dict[str, Any]:
         """Return the id, the thumbnail ("" where the image cannot be used) and the labels of an image."""
         if row not in self._address_of:
-            self._address_of[row] = _draw_thumbnail(self.annotations, row)
+            self._address_of[row] = embed_thumbnail(self.annotations.records[row].source, _THUMBNAIL_PX)
         labels = self.annotations.labels_of(row)
         return {
             "image": make_printable(self.annotations.records[row].id),
             "address": self._address_of[row],
             "labels": make_printable(", ".join(labels)) if labels else "(none)",
         }
-
-
-def _draw_thumbnail(annotations: Annotations, row: int) -> str:
-    try:
-        picture = load_image(annotations.records[row].source, min_size_px=(_THUMBNAIL_PX, _THUMBNAIL_PX))
-    except ImageError:
-        return ""
-    picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=75)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _describe_finding(finding: Finding, pictures: _Pictures) -> dict[str, Any]:

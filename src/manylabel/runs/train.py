@@ -18,6 +18,7 @@ from manylabel import __version__
 from manylabel.augment.mixing import parse_mix
 from manylabel.augment.presets import parse_augment
 from manylabel.bundle.bundle import Bundle
+from manylabel.bundle.card import save_card
 from manylabel.bundle.export import save_bundle
 from manylabel.bundle.manifest import Manifest
 from manylabel.bundle.tuned import move_bundle, save_policy
@@ -31,6 +32,7 @@ from manylabel.decisions.search import Choice, tune_policy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, DataError, RunError, build_message, join_names, join_problems, suggest_name
 from manylabel.evaluation.evaluate import Report
+from manylabel.evaluation.report.markdown import render_results
 from manylabel.files import remove_partial_files, write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
 from manylabel.labels.predictions import Predictions
@@ -59,6 +61,9 @@ from manylabel.training.tracking import parse_track, start_tracking
 from manylabel.training.workers import end_workers, name_dead_workers
 
 _PARITY_IMAGES = 16
+
+_AGAIN = "manylabel train data.csv --images IMAGES --config config.json --out AGAIN"
+"""What trains anew from the files of a run, in its folder; IMAGES is where the paths of the table begin."""
 
 
 @dataclass(frozen=True)
@@ -313,8 +318,17 @@ def _finish(
         replace(predictions, model_digest=bundle.digest).save(folder.predictions(name))
         group_of = find_groups(tables.by_part[name])
         reports[name] = judge(predictions, bundle.manifest.policy, bundle.manifest.provenance, name, unusable, group_of)
-    settings = config.to_dict() | _describe_skipped(tables.train, progress, tell)
-    save_reports(folder, reports, title=f"Run {folder.path}", history=progress.history, config=settings)
+    settings = {"command": _AGAIN} | config.to_dict() | _describe_skipped(tables.train, progress, tell)
+    save_reports(
+        folder,
+        reports,
+        title=f"Run {folder.path}",
+        annotations=tables.merge(),
+        history=progress.history,
+        config=settings,
+    )
+    if reports:
+        save_card(bundle, render_results(reports.get("test", next(iter(reports.values())))))
     return bundle, reports
 
 

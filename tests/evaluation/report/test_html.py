@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from manylabel import __version__
+from manylabel.data.findings import build_finding
 from manylabel.errors import ConfigError
 from manylabel.evaluation.evaluate import Report
 from manylabel.evaluation.report.definitions import DEFINITIONS
@@ -31,6 +34,8 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.script = ""
+        self.data = ""
+        self.is_data = False
         self.open: list[str] = []
         self.feed(html)
         self.close()
@@ -38,6 +43,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self.is_data = tag == "script" and dict(attrs).get("type") == "application/json"
         if tag not in VOID:
             self.open.append(tag)
 
@@ -46,7 +52,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "script":
-            self.script += data
+            self.data += data if self.is_data else ""
+            self.script += "" if self.is_data else data
         elif not self.open or self.open[-1] != "style":
             self.texts.append(data)
 
@@ -103,8 +110,10 @@ def test_hostile_names_stay_text_everywhere(
     )
     html = render_html([report], title=attack, config={"command": attack, attack: [attack]}, pictures={attack: png})
     page = Page(html)
-    assert len(page.find("script")) == len(page.find("style")) == len(page.find("h1")) == 1
+    assert len(page.find("style")) == len(page.find("h1")) == 1
+    assert [script.get("type") for script in page.find("script")] == ["application/json", None]
     assert page.script == plain.script
+    assert [name.replace("\x1b", r"\x1b") for name in hostile_names] == json.loads(page.data)["parts"][0]["labels"]
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     for name in hostile_names:
         assert name.replace("\x1b", r"\x1b") in page.text
@@ -123,9 +132,9 @@ def test_the_page_loads_nothing_and_allows_only_its_own_script(
         for key in ("src", "srcset", "href", "action", "data")
         if key in attributes and tag != "a"
     ]
-    assert len(addresses) == 3  # the curves in light and in dark, and the picture
+    assert len(addresses) == 1  # the picture
     assert all(address.startswith("data:image/") for address in addresses)
-    assert "//" not in page.script
+    assert re.search(r"https?:(?!//www\.w3\.org/2000/svg)|fetch|import|XMLHttp", page.script) is None
     assert "url(" not in html
     assert "@import" not in html
     assert page.find("link") == page.find("iframe") == page.find("object") == []
@@ -145,17 +154,18 @@ def test_every_part_has_its_section_and_one_script_serves_all(make_report: Calla
     page = Page(render_html([make_report(name="val"), make_report(name="test", seed=1)], title="t"))
     assert "Results on val" in page.text
     assert "Results on test" in page.text
-    assert [link["href"] for link in page.find("a")] == ["#part-1", "#part-2"]
     identifiers = [attributes["id"] or "" for _, attributes in page.tags if "id" in attributes]
-    assert sorted(set(identifiers)) == ["labels-1", "labels-2", "part-1", "part-2"]
-    assert len(identifiers) == 4
-    assert len(page.find("script")) == 1
+    assert len(set(identifiers)) == len(identifiers)
+    targets = [(link["href"] or "").removeprefix("#") for link in page.find("a")]
+    assert {"part-1", "part-1-labels", "part-2", "words"} <= set(targets) <= set(identifiers)
+    assert len(page.find("script")) == 2  # one holds the data
+    assert len([fold for fold in page.find("details") if fold.get("class") == "more"]) == 1
 
 
 def test_the_table_lists_all_labels_and_the_squares_the_first_25(make_report: Callable[..., Report]) -> None:
     page = Page(render_html([make_report(num_labels=30)], title="t"))
-    assert len([row for row in page.find("th") if row.get("class") == "name"]) == 30
-    assert len(page.find("figcaption")) == 25
+    assert len([row for row in page.find("tr") if "data-place" in row]) == 30
+    assert len([figure for figure in page.find("figure") if figure.get("class") == "square"]) == 25
     assert "5 labels with fewer positives not shown" in page.text
 
 
@@ -197,3 +207,43 @@ def test_the_page_is_saved_even_with_names_that_are_not_text(
 ) -> None:
     save_html([make_report(skipped={"\udce9.jpg": "cut"})], tmp_path / "report.html", title="t")
     assert r"\udce9.jpg" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_findings_versions_and_digests_are_there_when_they_are_known(make_report: Callable[..., Report]) -> None:
+    finding = build_finding("rare-label", "Labels that fewer than 5 images have: <b>owl</b> (3).", ["owl"])
+    page = Page(render_html([make_report()], title="t", findings=[finding], versions={"numpy": "2.4"}))
+    assert "warning Labels that fewer than 5 images have: <b>owl</b> (3). rare-label Add images with them" in page.text
+    assert "Versions numpy 2.4" in page.text
+    assert "test : model model-1 data data-1" in page.text
+    assert "Nothing to complain about" in Page(render_html([make_report()], title="t", findings=[])).text
+    assert "What was found in the data" not in Page(render_html([make_report()], title="t")).text
+
+
+def test_thumbnails_are_embedded_once_and_their_absence_is_told(make_report: Callable[..., Report]) -> None:
+    report = make_report()
+    pixels = np.full((20, 30, 3), 90, np.uint8)
+    sources = {shown.image: pixels for shown in report.details.worst.images}
+    page = Page(render_html([report], title="t", sources=sources))
+    data = json.loads(page.data)
+    assert len(data["thumbnails"]) == len(sources)
+    assert all(address.startswith("data:image/jpeg;base64,") for address in data["thumbnails"])
+    assert "not at hand" not in page.text
+    assert "Pictures are left out: the image files were not at hand" in Page(render_html([report], title="t")).text
+
+
+def test_what_the_charts_show_stands_in_tables_too(
+    make_report: Callable[..., Report], history: list[dict[str, Any]]
+) -> None:
+    report = make_report()
+    text = Page(render_html([report], title="t", history=history)).text
+    pooled = report.details.reliability.pooled()
+    assert f"{int(pooled.num_LB[0, 5]):,} {pooled.mean_LB[0, 5]:.3f} {pooled.share_LB[0, 5]:.3f}" in text
+    assert f"1 {report.details.num_true_labels[1]} {report.details.num_given_labels[1]}" in text
+    assert "4 0.2500 0.3000 0.7000" in text  # the fourth epoch
+
+
+def test_whatever_can_be_scrolled_has_a_name_and_takes_the_focus(make_report: Callable[..., Report]) -> None:
+    page = Page(render_html([make_report()], title="t", findings=[]))
+    regions = [box for box in page.find("div") if "scroll" in (box.get("class") or "").split()]
+    assert len(regions) >= 8
+    assert all(box.get("tabindex") == "0" and box.get("role") == "region" and box.get("aria-label") for box in regions)

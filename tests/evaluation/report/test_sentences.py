@@ -12,6 +12,9 @@ from manylabel.decisions.policy import DecisionPolicy
 from manylabel.evaluation.evaluate import Report, evaluate_predictions
 from manylabel.evaluation.report.sentences import (
     describe_baselines,
+    describe_calibration,
+    describe_sizes,
+    describe_strengths,
     describe_tuning,
     order_by_prevalence,
     summarise_in_words,
@@ -111,3 +114,38 @@ def test_labels_stand_by_their_share_of_the_known_and_unknown_ones_last(
     predictions = make_predictions([[0.5] * 4] * 4, truth)
     report = evaluate_predictions(predictions, DecisionPolicy(predictions.label_space, (0.5,) * 4))
     assert order_by_prevalence(report) == [2, 3, 0, 1]
+
+
+def test_the_labels_it_knows_best_and_worst_are_named(make_report: Callable[..., Report]) -> None:
+    report = make_report(num_labels=4, num_images=200)
+    ordered = sorted(report.labels, key=lambda row: -row["average_precision"])
+    best, worst = ordered[0], ordered[-1]
+    text = describe_strengths(report)
+    assert text.startswith(f"By average precision it knows {best['label']} ({best['average_precision']:.2f}), ")
+    assert f"best and {worst['label']} ({worst['average_precision']:.2f}), " in text
+    assert text.endswith("worst, among the 4 labels with at least 5 images.")
+
+
+def test_labels_with_a_handful_of_images_are_neither_praised_nor_blamed(worked: Report) -> None:
+    assert describe_strengths(worked) == ""
+
+
+def test_label_sets_are_compared_in_size(worked: Report) -> None:
+    # In truth 2, 1, 0 and 0 labels; given 2, 1, 1 and 0.
+    assert describe_sizes(worked) == (
+        "An image truly has 0.75 labels and is given 1.00; 50% of the images truly have none, 25% are given none."
+    )
+
+
+def test_probabilities_are_compared_with_what_comes_true(worked: Report) -> None:
+    # The eight probabilities sum to 3.0, three of the eight are true.
+    assert describe_calibration(worked).startswith(
+        "On the whole the probabilities promise as much as comes true: on average 0.375 for a label on an image, and "
+        "0.375 of them are there. The calibration error is "
+    )
+
+
+def test_probabilities_that_promise_too_much_are_told(make_predictions: Callable[..., Predictions]) -> None:
+    predictions = make_predictions([[0.9], [0.9]], [[1], [0]])
+    report = evaluate_predictions(predictions, DecisionPolicy(predictions.label_space, (0.5,)))
+    assert "promise more than comes true: on average 0.900" in describe_calibration(report)

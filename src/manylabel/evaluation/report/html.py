@@ -6,35 +6,58 @@ import base64
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from manylabel import __version__
+from manylabel.data.findings import Finding
+from manylabel.data.images import ImageSource
 from manylabel.errors import ConfigError, build_message
-from manylabel.evaluation.evaluate import LabelRow, Report
-from manylabel.evaluation.pictures import MAX_SQUARES, render_curves
-from manylabel.evaluation.report.definitions import DEFINITIONS, HEADLINES
+from manylabel.evaluation.evaluate import Report
+from manylabel.evaluation.report.definitions import DEFINITIONS
+from manylabel.evaluation.report.facts import describe_report
 from manylabel.evaluation.report.metrics import check_names_differ
-from manylabel.evaluation.report.page import render_page
-from manylabel.evaluation.report.sentences import (
-    count,
-    describe_baselines,
-    describe_tuning,
-    format_range,
-    format_share,
-    format_value,
-    make_printable,
-    order_by_prevalence,
-    summarise_in_words,
-    warn,
-)
+from manylabel.evaluation.report.page import load_part, render_page
+from manylabel.evaluation.report.script_data import build_script_data, list_wanted_images
+from manylabel.evaluation.report.sentences import count, format_value, make_printable
+from manylabel.evaluation.report.thumbnails import embed_thumbnails
 from manylabel.files import write_bytes_atomically
 
+
+class Section(NamedTuple):
+    """A section of the page: a file in `sections/`, what the contents call it, and the fact without which it is not."""
+
+    file: str
+    title: str
+    needs: str = ""
+
+
+PART_SECTIONS = (
+    Section("summary", "Summary"),
+    Section("metrics", "Metrics"),
+    Section("thresholds", "Thresholds"),
+    Section("labels", "Labels"),
+    Section("squares", "Right and wrong"),
+    Section("calibration", "Calibration"),
+    Section("swaps", "Mistaken for"),
+    Section("companions", "Together"),
+    Section("worst", "Worst images"),
+    Section("skipped", "Skipped", needs="skipped"),
+)
+"""The sections of every part, whose facts are `part` in the template; a new one is a row here and a file."""
+
+PAGE_SECTIONS = (
+    Section("training", "Training", needs="epochs"),
+    Section("findings", "Data", needs="is_inspected"),
+    Section("pictures", "Pictures", needs="pictures"),
+    Section("reproduce", "Reproduce", needs="is_reproducible"),
+    Section("words", "Words"),
+)
+"""The sections that follow all parts."""
+
+_SCRIPTS = ("scripts/arrays.js", "scripts/plot.js", "scripts/charts.js", "scripts/label.js", "scripts/report.js")
 _PICTURE_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
-_TILES = ("average_precision_macro", "f1_macro", "precision_micro", "recall_micro")
-_RATES = ("average_precision", "roc_auc", "precision", "recall", "f1")
 
 
 def save_html(
@@ -44,25 +67,41 @@ def save_html(
     title: str,
     history: Sequence[Mapping[str, Any]] | None = None,
     config: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
+    findings: Iterable[Finding] | None = None,
+    sources: Mapping[str, ImageSource] | None = None,
     pictures: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write reports as one HTML file that loads nothing: numbers, tables that sort, pictures, how to reproduce.
+    """Write reports as one HTML file that loads nothing: sentences, numbers, curves, pictures, how to reproduce.
 
-    Names are shown as the text they are: the page's own rules forbid any script but the one that sorts the tables.
+    Names are shown as the text they are: the page's own rules forbid any script but its own. Without JavaScript the
+    sentences and tables are there, the curves are not.
 
     Args:
-        reports: one section each, in this order.
+        reports: one part each, in this order; all but the first are folded.
         path: the file.
         title: the heading.
         history: one row per epoch, drawn as curves (see `pictures.draw_curves`); None leaves them out.
         config: how the numbers came about, shown as a table; the value under "command" is shown as a command.
+        versions: of the programs that computed, shown as a table.
+        findings: what the doctor found in the data; None says nothing about it.
+        sources: where the pixels of an image are, by its name, for thumbnails of the worst images; None has none.
         pictures: caption to PNG or SVG bytes, shown below the reports.
 
     Raises:
         ConfigError: no report, two of one name, or a picture that is neither PNG nor SVG.
         RunError: the file cannot be written.
     """
-    html = render_html(reports, title=title, history=history, config=config, pictures=pictures)
+    html = render_html(
+        reports,
+        title=title,
+        history=history,
+        config=config,
+        versions=versions,
+        findings=findings,
+        sources=sources,
+        pictures=pictures,
+    )
     # A file name that is not text holds lone surrogates, which are shown with a backslash.
     write_bytes_atomically(path, html.encode("utf-8", "backslashreplace"))
 
@@ -73,123 +112,64 @@ def render_html(
     title: str,
     history: Sequence[Mapping[str, Any]] | None = None,
     config: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
+    findings: Iterable[Finding] | None = None,
+    sources: Mapping[str, ImageSource] | None = None,
     pictures: Mapping[str, bytes] | None = None,
 ) -> str:
     """Return the page that `save_html` writes."""
     if not reports:
         raise ConfigError(build_message("page", "there is no report to show", expected="one or more"))
     check_names_differ(reports)
-    template = resources.files("manylabel.evaluation.report").joinpath("page.html").read_text(encoding="utf-8")
+    thumbnails = embed_thumbnails(list_wanted_images(reports), sources) if sources else {}
+    data = build_script_data(reports, history, thumbnails)
+    facts = {
+        "parts": [describe_report(report) for report in reports],
+        "data": data,
+        "epochs": _list_epochs(data["history"]),
+        "has_thumbnails": bool(thumbnails),
+        "is_inspected": findings is not None,
+        "findings": [_describe_finding(finding) for finding in findings or ()],
+        "pictures": [(make_printable(caption), _embed(data, caption)) for caption, data in (pictures or {}).items()],
+        "command": make_printable(str(config["command"])) if config is not None and "command" in config else "",
+        "settings": _list_settings(config or {}),
+        "versions": _list_settings(versions or {}),
+        "is_reproducible": bool(config or versions),
+    }
     return render_page(
-        template,
+        load_part("report.html"),
+        styles=("report.css",),
+        scripts=_SCRIPTS,
         title=make_printable(title),
-        reports=[_describe_report(report) for report in reports],
-        curves=_embed_curves(history),
-        pictures=[(make_printable(caption), _embed(data, caption)) for caption, data in (pictures or {}).items()],
-        command=make_printable(str(config["command"])) if config is not None and "command" in config else "",
-        settings=_list_settings({} if config is None else config),
-        definitions=DEFINITIONS,
-        version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        definitions=DEFINITIONS,
+        part_sections=PART_SECTIONS,
+        page_sections=[section for section in PAGE_SECTIONS if not section.needs or facts[section.needs]],
+        **facts,
     )
 
 
-def _describe_report(report: Report) -> dict[str, Any]:
-    """Return everything the template shows of a report, as text and plain numbers."""
-    by_prevalence = [report.labels[place] for place in order_by_prevalence(report)]
-    by_support = sorted(report.labels, key=lambda row: -row["num_positive"])
+def _list_epochs(history: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    if history is None:
+        return []
+    columns = [history[key] for key in ("train_loss", "val_loss", "val_monitor")]
+    return [
+        {
+            "number": epoch,
+            "figures": [format_value(math.nan if column[place] is None else column[place], 4) for column in columns],
+        }
+        for place, epoch in enumerate(history["epochs"])
+    ]
+
+
+def _describe_finding(finding: Finding) -> dict[str, str]:
     return {
-        "name": make_printable(report.name),
-        "summary": " ".join(summarise_in_words(report)),
-        "warnings": warn(report),
-        "tiles": [_describe_metric(report, name) for name in _TILES],
-        "headlines": [_describe_metric(report, name) for name in HEADLINES],
-        "others": [_describe_metric(report, name) for name in report.metrics if name not in HEADLINES],
-        "confidence": format_share(report.confidence),
-        "num_resamples": f"{report.num_resamples:,}",
-        "baselines": describe_baselines(report),
-        "tuning": describe_tuning(report),
-        "rule": report.policy["rule"],
-        "labels": [_describe_label(row, place) for place, row in enumerate(by_prevalence)],
-        "squares": [_describe_square(row) for row in by_support[:MAX_SQUARES]],
-        "left_out": count(len(by_support) - MAX_SQUARES, "label") if len(by_support) > MAX_SQUARES else "",
-        "skipped": [(make_printable(image), make_printable(reason)) for image, reason in report.skipped.items()],
-        "model_digest": make_printable(report.model_digest),
-        "data_digest": make_printable(report.data_digest),
-    }
-
-
-def _describe_metric(report: Report, name: str) -> dict[str, Any]:
-    interval, definition = report.metrics[name], DEFINITIONS[name]
-    prior = report.baselines["prior"][name]
-    numbers = (interval.value, interval.low, interval.high)
-    return {
-        "name": name,
-        "title": definition.title,
-        "is_lower_better": definition.is_lower_better,
-        "value": format_value(interval.value),
-        "range": format_range(interval),
-        "at_half": format_value(report.at_half[name]) if name in report.at_half else "",
-        "all_negative": format_value(report.baselines["all_negative"][name]),
-        "prior": format_value(prior),
-        "has_bar": definition.is_share and not any(math.isnan(number) for number in numbers),
-        "bar": {key: round(100 * number, 2) for key, number in zip(("value", "low", "high"), numbers, strict=True)},
-        "prior_mark": None if math.isnan(prior) else round(100 * prior, 2),
-    }
-
-
-def _describe_label(row: LabelRow, place: int) -> dict[str, Any]:
-    """Return a line of the table; a number to sort by is "" where it is undefined."""
-    prevalence = row["num_positive"] / row["num_known"] if row["num_known"] else math.nan
-    rates: list[float] = [row[name] for name in _RATES]  # type: ignore[literal-required]
-    return {
-        "label": make_printable(row["label"]),
-        "place": place,
-        "num_known": row["num_known"],
-        "num_positive": row["num_positive"],
-        "prevalence": format_share(prevalence),
-        "prevalence_sort": _describe_cell(prevalence)["sort"],
-        "threshold": _describe_cell(row["threshold"]),
-        "rates": [_describe_cell(rate) for rate in rates],
-        "false_positives": row["false_positives"],
-        "false_negatives": row["false_negatives"],
-    }
-
-
-def _describe_cell(value: float) -> dict[str, str]:
-    is_undefined = math.isnan(value)
-    return {
-        "text": format_value(value),
-        "sort": "" if is_undefined else f"{value:.6f}",
-        "percent": "0" if is_undefined else f"{100 * value:.1f}",
-    }
-
-
-def _describe_square(row: LabelRow) -> dict[str, Any]:
-    num_positive, num_negative = row["num_positive"], row["num_known"] - row["num_positive"]
-    return {
-        "label": make_printable(row["label"]),
-        "cells": [
-            _describe_quarter("found", row["true_positives"], num_positive, "right"),
-            _describe_quarter("missed", row["false_negatives"], num_positive, "wrong"),
-            _describe_quarter("wrongly given", row["false_positives"], num_negative, "wrong"),
-            _describe_quarter("rightly not", row["true_negatives"], num_negative, "right"),
-        ],
-    }
-
-
-def _describe_quarter(name: str, number: int, total: int, kind: str) -> dict[str, Any]:
-    share = number / total if total > 0 else math.nan
-    strength = 0 if math.isnan(share) else round(8 + 62 * share)
-    return {"name": name, "number": f"{number:,}", "share": format_share(share), "kind": kind, "strength": strength}
-
-
-def _embed_curves(history: Sequence[Mapping[str, Any]] | None) -> dict[str, str] | None:
-    if not history:
-        return None
-    return {
-        "light": _embed(render_curves(history, "svg", theme="light"), "curves"),
-        "dark": _embed(render_curves(history, "svg", theme="dark"), "curves"),
+        "severity": finding.severity,
+        "kind": finding.kind,
+        "message": make_printable(finding.message),
+        "fix": make_printable(finding.fix),
+        "rows": count(len(finding.rows), "row") if finding.rows else "",
     }
 
 

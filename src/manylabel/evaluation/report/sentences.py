@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from manylabel.errors import join_names
 from manylabel.evaluation.evaluate import PRIOR_FROM_TRAINING, Interval, Report, share_known
 from manylabel.evaluation.report.definitions import describe_goal
 
 UNDEFINED = "n/a"
+
+_LEAST_POSITIVES = 5
+"""How many positives a label needs before it is praised or blamed by name."""
+
+_NUM_NAMED = 3
 
 
 def format_value(value: float, digits: int = 3) -> str:
@@ -170,3 +178,68 @@ def order_by_prevalence(report: Report) -> list[int]:
         return is_unknown, 0.0 if is_unknown else -row["num_positive"] / row["num_known"]
 
     return sorted(range(len(report.labels)), key=rank)
+
+
+def describe_strengths(report: Report) -> str:
+    """Return which labels the model knows best and worst, by average precision; "" where too few can be told apart."""
+    judged = [
+        row
+        for row in report.labels
+        if row["num_positive"] >= _LEAST_POSITIVES and not math.isnan(row["average_precision"])
+    ]
+    if len(judged) < 2:
+        return ""
+    ordered = sorted(judged, key=lambda row: -row["average_precision"])
+    num_named = min(_NUM_NAMED, len(ordered) // 2)
+    best, worst = (
+        ", ".join(
+            f"{make_printable(shorten(row['label'], 40))} ({format_value(row['average_precision'], 2)})" for row in rows
+        )
+        for rows in (ordered[:num_named], ordered[: -num_named - 1 : -1])
+    )
+    return (
+        f"By average precision it knows {best} best and {worst} worst, among the "
+        f"{count(len(judged), 'label')} with at least {_LEAST_POSITIVES} images."
+    )
+
+
+def describe_sizes(report: Report) -> str:
+    """Return how many labels an image has, in truth and by the answers."""
+    details = report.details
+    true, given = (_mean_size(counts) for counts in (details.num_true_labels, details.num_given_labels))
+    none_true, none_given = (
+        format_share(_share_of(counts, 0)) for counts in (details.num_true_labels, details.num_given_labels)
+    )
+    return (
+        f"An image truly has {format_value(true, 2)} labels and is given {format_value(given, 2)}; {none_true} of the "
+        f"images truly have none, {none_given} are given none."
+    )
+
+
+def _mean_size(counts: Sequence[int]) -> float:
+    num_images = sum(counts)
+    return sum(size * number for size, number in enumerate(counts)) / num_images if num_images else math.nan
+
+
+def _share_of(counts: Sequence[int], place: int) -> float:
+    total = sum(counts)
+    return counts[place] / total if total else math.nan
+
+
+def describe_calibration(report: Report) -> str:
+    """Return whether the probabilities say too much or too little, as far as one sentence can."""
+    pooled = report.details.reliability.pooled()
+    num = int(pooled.num_LB.sum())
+    error = format_value(report.metrics["expected_calibration_error"].value)
+    if num == 0:
+        return "No truth is known, so nothing can be said of the probabilities."
+    promised = float((pooled.num_LB * np.nan_to_num(pooled.mean_LB)).sum() / num)
+    seen = float(pooled.num_true_LB.sum() / num)
+    if abs(promised - seen) <= 0.1 * seen:
+        verdict = "On the whole the probabilities promise as much as comes true"
+    else:
+        verdict = f"On the whole the probabilities promise {'more' if promised > seen else 'less'} than comes true"
+    return (
+        f"{verdict}: on average {promised:.3f} for a label on an image, and {seen:.3f} of them are there. The "
+        f"calibration error is {error}, over {pooled.num_LB.shape[1]} equally wide bins of all labels together."
+    )
