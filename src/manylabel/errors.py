@@ -47,9 +47,12 @@ def explain_missing_module(error: ModuleNotFoundError) -> ImportError:
     return error
 
 
-_EXTRA_OF_LIBRARY = dict.fromkeys(
-    ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript", "sklearn"), "train"
-)
+_EXTRA_OF_LIBRARY = {
+    **dict.fromkeys(
+        ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript", "sklearn"), "train"
+    ),
+    **dict.fromkeys(("fastapi", "starlette", "pydantic", "uvicorn", "httptools", "python_multipart"), "serve"),
+}
 
 
 def build_message(where: object, problem: str, *, got: object = None, expected: str = "", do: str = "") -> str:
