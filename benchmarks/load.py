@@ -110,6 +110,8 @@ class Client:
     def __init__(self, port: int) -> None:
         self._port = port
         self._idle: list[Connection] = []
+        self.num_lost = 0
+        """Requests that were sent and got no whole answer; a connection that was refused has sent nothing."""
 
     async def ask(self, request: bytes) -> tuple[int, bool, bytes]:
         """Send one request over an idle connection, or a new one."""
@@ -124,6 +126,7 @@ class Client:
             except OSError:
                 return 0, False, b""
         answer = await connection.ask(request)
+        self.num_lost += answer[0] == 0
         if connection.is_open:
             self._idle.append(connection)
         return answer

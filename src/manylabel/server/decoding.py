@@ -123,6 +123,7 @@ class DecoderPool:
                     decoder = await self._start_decoder()
                     break
                 except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                    self._deaths.append(time.monotonic())
                     pause = min(10.0, 2 * pause + 0.5)
                     log.error("A decoder cannot be started (%s); the next try is in %g s.", error, pause)
 
