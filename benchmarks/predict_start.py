@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         image, bundle = Path(folder) / "image.jpg", Path(folder) / "bundle"
         noise = np.random.default_rng(0).integers(0, 255, (445, 300, 3), np.uint8)
         Image.fromarray(noise).save(image)
-        _save_untrained(bundle, given.backbone, given.image_size)
+        save_untrained(bundle, given.backbone, given.image_size)
         figures = measure_median([*MANYLABEL, "predict", str(bundle), str(image)], given.runs)
         asked = check(measure([sys.executable, "-c", _ASK_FOR_TORCH, str(bundle), str(image)]))
     return {
@@ -47,7 +47,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _save_untrained(folder: Path, name: str, size_px: int) -> None:
+def save_untrained(folder: Path, name: str, size_px: int) -> None:
+    """Write the bundle of a backbone with random weights, a linear head and 25 labels."""
     backbone, space = build_backbone(name), LabelSpace(_LABELS)
     preprocess = Preprocess(height_px=size_px, width_px=size_px, mean=backbone.mean, std=backbone.std)
     policy = DecisionPolicy(space, (0.5,) * len(space))

@@ -24,7 +24,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 # ---------------------------------------------------------------------------------------------------------------------
 
 LEVELS = (
-    ("cli", "server"),
+    ("cli", "server", "client"),
     ("runs",),
     ("training", "inference", "evaluation"),
     ("bundle",),
@@ -43,6 +43,7 @@ ROOT_NAMES = ("__version__",)
 """What any module may take from the root itself."""
 
 EXCEPTIONS: Mapping[tuple[str, str], str] = {
+    ("manylabel.cli.serve", "server"): "the command starts the server; nothing else of either knows the other",
     ("manylabel.augment.presets", "data"): "a Preprocess is the argument that says which size an augmented image has",
 }
 """(module, package it may import against the order): the reason. Each must be in use."""
@@ -52,7 +53,8 @@ _LEARNING = {"numpy", "PIL", "torch", "torchvision", "timm", "accelerate", "safe
 
 LIBRARIES: Mapping[str, set[str]] = {
     "cli": {"typer", "rich"},
-    "server": {"starlette", "python_multipart"},
+    "server": {"fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "numpy"},
+    "client": set(),
     "runs": {"numpy", "rich", "jinja2"},
     "training": _LEARNING,
     "inference": {"numpy", "PIL", "onnxruntime", "pyarrow", "matplotlib"},

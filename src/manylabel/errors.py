@@ -52,6 +52,7 @@ _EXTRA_OF_LIBRARY = {
         ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript", "sklearn"), "train"
     ),
     "optuna": "search",
+    **dict.fromkeys(("fastapi", "starlette", "pydantic", "uvicorn", "httptools", "python_multipart"), "serve"),
 }
 
 

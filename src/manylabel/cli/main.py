@@ -471,6 +471,43 @@ def predict(
     raise typer.Exit(run_predict(model, images, out, top_k, all_probabilities, picture, json, quiet))
 
 
+@app.command()
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", help="The port to listen on; 0 takes a free one.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            envvar="MANYLABEL_TOKEN",
+            show_envvar=False,
+            metavar="SECRET",
+            help="What requests must carry; better given as MANYLABEL_TOKEN, which other users cannot see.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Another name of this server; may be given several times."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Images decoded and predicted at once; 0: as many as cores.")
+    ] = 0,
+    max_queue: Annotated[
+        int, typer.Option("--max-queue", metavar="N", help="Images taken on at once; more are told to come later.")
+    ] = 64,
+    deadline: Annotated[
+        float, typer.Option("--deadline", metavar="SECONDS", help="How long a request may wait for its answer.")
+    ] = 30.0,
+    quiet: Quiet = False,
+) -> None:
+    """Answer over HTTP, with a page to try MODEL; for this machine only, unless told otherwise."""
+    from manylabel.cli.serve import run_serve
+
+    names = tuple(allow_host) if allow_host is not None else ()
+    raise typer.Exit(run_serve(model, host, port, token, names, workers, max_queue, deadline, quiet))
+
+
 def _build_command(start: Callable[..., int], own: Mapping[str, tuple[Any, Any]], text: str) -> Callable[..., None]:
     """Return a command that trains: its own flags, then every field of TrainConfig under the field's name.
 

@@ -1,0 +1,177 @@
+"""What the server refuses, and how it counts what it has taken on: images, bytes, time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from manylabel.errors import ManylabelError
+
+MAX_BODY_BYTES = 20_000_000
+"""How large the body of a request may be, counted while it is read."""
+
+MAX_BYTES_IN_FLIGHT = 256_000_000
+"""How many bytes of bodies the server holds at once, over all requests."""
+
+MAX_IMAGES = 32
+"""How many images one request may bring."""
+
+MAX_FIELDS = 20
+"""How many fields that are no files a form may have; they are ignored."""
+
+MAX_PART_HEADER_BYTES = 16_384
+"""How large the head of one part of a form may be."""
+
+MAX_NAME_LENGTH = 255
+"""How long the name of an image may be."""
+
+MAX_HEAD_BYTES = 65_536
+"""How large the head of a request may be."""
+
+MAX_CONNECTIONS = 1_000
+"""How many connections are open at once; one more is told so and closed."""
+
+HEAD_SECONDS = 10.0
+"""How long a client may take to send the head of a request, or anything at all."""
+
+PAUSE_SECONDS = 5.0
+"""How long a client may send nothing in the middle of a body."""
+
+BODY_SECONDS = 20.0
+"""How long a client may take to send a body."""
+
+GIVE_UP_SECONDS = 28.0
+"""When a connection that still sends the body of an answered request, or does not take its answer, is cut."""
+
+RETRY_AFTER_SECONDS = 1
+"""What an answer that says "later" suggests."""
+
+
+class RequestError(ManylabelError):
+    """A request that gets an error instead of an answer: an HTTP status, a kind for programs, a sentence for people."""
+
+    def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.headers = headers if headers is not None else {}
+
+    @classmethod
+    def for_now(cls, kind: str, message: str) -> RequestError:
+        """Return a 503 with Retry-After."""
+        return cls(503, kind, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class Admission:
+    """How many images and bytes are in flight, with a bound on each."""
+
+    def __init__(self, max_images: int, max_bytes: int = MAX_BYTES_IN_FLIGHT) -> None:
+        self.max_images = max_images
+        self.max_bytes = max_bytes
+        self.num_images = 0
+        self.num_bytes = 0
+
+    def admit(self, deadline_seconds: float, is_gone: Callable[[], bool]) -> Ticket:
+        """Take on one image.
+
+        Raises:
+            RequestError: 503, there are as many as the server takes on.
+        """
+        ticket = Ticket(self, time.monotonic() + deadline_seconds, is_gone)
+        ticket.add_images(1)
+        return ticket
+
+
+class Ticket:
+    """What one request holds: its place in the queue, its bytes and its deadline."""
+
+    def __init__(self, admission: Admission, deadline: float, is_gone: Callable[[], bool]) -> None:
+        self._admission = admission
+        self._num_images = 0
+        self._num_bytes = 0
+        self.deadline = deadline
+        self.is_gone = is_gone
+
+    @property
+    def is_worthless(self) -> bool:
+        """Whether nobody waits for the answer any more: too late, or the client has gone."""
+        return time.monotonic() >= self.deadline or self.is_gone()
+
+    def add_images(self, num: int) -> None:
+        """Take on more images.
+
+        Raises:
+            RequestError: 503, there are as many as the server takes on.
+        """
+        if self._admission.num_images + num > self._admission.max_images:
+            raise RequestError.for_now(
+                "busy", f"The queue of {self._admission.max_images} images is full; try again soon."
+            )
+        self._admission.num_images += num
+        self._num_images += num
+
+    def add_bytes(self, num: int) -> None:
+        """Take on more bytes.
+
+        Raises:
+            RequestError: 503, there are as many as the server holds.
+        """
+        if self._admission.num_bytes + num > self._admission.max_bytes:
+            raise RequestError.for_now("busy", "Other requests fill the memory for images; try again soon.")
+        self._admission.num_bytes += num
+        self._num_bytes += num
+
+    def release(self) -> None:
+        """Give everything back; a second time changes nothing."""
+        self._admission.num_images -= self._num_images
+        self._admission.num_bytes -= self._num_bytes
+        self._num_images = self._num_bytes = 0
+
+
+async def read_body(receive: Callable[[], Any], declared_length: str | None, ticket: Ticket) -> bytes:
+    """Return the body of a request, counted while it arrives, whatever its head says.
+
+    Raises:
+        RequestError: 400 empty or the client went away, 408 too slow, 413 too large, 503 no memory left for it.
+    """
+    if declared_length is not None and declared_length.isdecimal() and int(declared_length) > MAX_BODY_BYTES:
+        raise _too_large()
+    blocks, num_bytes, has_more = [], 0, True
+    until = time.monotonic() + BODY_SECONDS
+    while has_more:
+        try:
+            async with asyncio.timeout(max(0.0, min(PAUSE_SECONDS, until - time.monotonic()))):
+                message = await receive()
+        except TimeoutError:
+            raise RequestError(
+                408, "slow", "The body did not arrive in time; send it faster.", {"Connection": "close"}
+            ) from None
+        if message["type"] != "http.request":
+            raise RequestError(400, "incomplete", "The client went away before the body was complete.")
+        block = message.get("body", b"")
+        num_bytes += len(block)
+        if num_bytes > MAX_BODY_BYTES:
+            raise _too_large()
+        ticket.add_bytes(len(block))
+        blocks.append(block)
+        has_more = message.get("more_body", False)
+    if num_bytes == 0:
+        raise RequestError(400, "empty", "The body is empty; send the bytes of an image.")
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def _too_large() -> RequestError:
+    return RequestError(
+        413,
+        "too_large",
+        f"The body is larger than {MAX_BODY_BYTES:,} bytes; send a smaller image.",
+        {"Connection": "close"},
+    )
+
+
+def seconds_left(ticket: Ticket) -> float:
+    """Return how long an answer is still worth something, never below 0."""
+    return max(0.0, ticket.deadline - time.monotonic()) if math.isfinite(ticket.deadline) else math.inf

@@ -1,0 +1,88 @@
+"""The model that is served, and its replacement by another one while requests go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from manylabel.errors import BundleError, ManylabelError, build_message
+from manylabel.inference.predictor import Predictor, load
+from manylabel.server.counters import Counters
+
+log = logging.getLogger("manylabel.server")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A predictor that has answered once, and the thresholds of its labels."""
+
+    predictor: Predictor
+    thresholds: Mapping[str, float]
+
+    @property
+    def digest(self) -> str:
+        """What stands in every answer of this model."""
+        return self.predictor.bundle.digest
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `/model` says."""
+        manifest, preprocess = self.predictor.bundle.manifest, self.predictor.preprocess
+        return {
+            "model": self.digest,
+            "num_labels": len(self.predictor.label_space),
+            "image_width_px": preprocess.width_px,
+            "image_height_px": preprocess.height_px,
+            "resize": preprocess.resize,
+            "backbone": str(manifest.backbone.get("name", "")),
+            "head": str(manifest.head.get("name", "")),
+        }
+
+    def describe_labels(self) -> dict[str, Any]:
+        """Return what `/labels` says."""
+        labels = [{"label": label, "threshold": threshold} for label, threshold in self.thresholds.items()]
+        return {"labels": labels, "model": self.digest}
+
+
+def load_checked(path: str) -> ServedModel:
+    """Load a model and let it answer for one image, so that nothing is served that cannot answer.
+
+    Each call of the network takes one thread: the server has several images in the works at once.
+
+    Raises:
+        BundleError: there is no bundle, it is damaged, or it gives no probabilities.
+    """
+    predictor = load(path, num_threads=1)
+    size = (predictor.preprocess.height_px, predictor.preprocess.width_px, 3)
+    answer = predictor.predict(np.full(size, 127, np.uint8))
+    probs = np.array(list(answer.probabilities.values()))
+    if answer.labels is None or len(probs) == 0 or not ((probs >= 0) & (probs <= 1)).all():
+        raise BundleError(
+            build_message(path, "the model gives no probabilities for a grey image", do="Export the model again")
+        )
+    return ServedModel(predictor, dict(answer.thresholds))
+
+
+class ModelPlace:
+    """The model of this moment; a request keeps the one it began with."""
+
+    def __init__(self, path: str, counters: Counters) -> None:
+        self.path = path
+        self.current = load_checked(path)
+        self._counters = counters
+
+    def reload(self) -> bool:
+        """Load the path again and, where the new model can answer, take it; else the old one stays."""
+        try:
+            loaded = load_checked(self.path)
+        except ManylabelError as error:
+            self._counters.reloads.add("failed")
+            log.error("The model stays as it was: %s", error)
+            return False
+        self._counters.reloads.add("done")
+        log.warning("Serving model %s now, before it was %s.", loaded.digest, self.current.digest)
+        self.current = loaded
+        return True

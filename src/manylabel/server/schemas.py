@@ -1,0 +1,122 @@
+"""The shapes of the answers, for the OpenAPI document; what is sent is built from `Prediction` itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class ErrorReason(BaseModel):
+    """Why there is no answer: `kind` for programs, `message` for people."""
+
+    kind: str
+    message: str
+
+
+class ErrorAnswer(BaseModel):
+    """The answer to a request that could not be served."""
+
+    error: ErrorReason
+
+
+class PredictionAnswer(BaseModel):
+    """The answer for one image, the same as in Python and on the command line."""
+
+    image: str = Field(description="What the request called the image.")
+    labels: list[str] | None = Field(
+        description="The labels in order of their margin above the threshold; null where the image cannot be used."
+    )
+    probabilities: dict[str, float] = Field(description="Of the given labels, or of all with all_probabilities.")
+    thresholds: dict[str, float] = Field(description="Of the same labels: given where probability >= threshold.")
+    model: str = Field(description="The digest of the model that answered.")
+    error: ErrorReason | None = Field(description="Why the image cannot be used, or null.")
+
+
+class LabelThreshold(BaseModel):
+    """A label and from which probability it is given."""
+
+    label: str
+    threshold: float
+
+
+class LabelsAnswer(BaseModel):
+    """The labels of the model in their order."""
+
+    labels: list[LabelThreshold]
+    model: str
+
+
+class ModelAnswer(BaseModel):
+    """Which model answers, and what it sees of an image."""
+
+    model: str
+    num_labels: int
+    image_width_px: int
+    image_height_px: int
+    resize: str
+    backbone: str
+    head: str
+
+
+class StatusAnswer(BaseModel):
+    """The state of the server in one word."""
+
+    status: str
+
+
+_PREDICTION = {"application/json": {"schema": {"$ref": "#/components/schemas/PredictionAnswer"}}}
+_UNUSABLE: dict[str, Any] = {
+    "application/json": {
+        "schema": {
+            "anyOf": [
+                {"$ref": "#/components/schemas/PredictionAnswer"},
+                {"type": "array", "items": {"$ref": "#/components/schemas/PredictionAnswer"}},
+                {"$ref": "#/components/schemas/ErrorAnswer"},
+            ]
+        }
+    }
+}
+
+PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer for the image of a raw body, or a list with one for each image of a form.",
+        "model": PredictionAnswer | list[PredictionAnswer],
+    },
+    400: {"description": "The image is damaged, or the body or form is.", "content": _UNUSABLE},
+    408: {"description": "The body did not arrive in time.", "model": ErrorAnswer},
+    413: {"description": "The body or the image is too large, or there are too many.", "content": _UNUSABLE},
+    415: {"description": "The body is no image in a supported format.", "content": _UNUSABLE},
+    422: {"description": "A parameter makes no sense, or the image makes its decoder fail.", "content": _UNUSABLE},
+    503: {"description": "Busy: try again after Retry-After seconds.", "model": ErrorAnswer},
+}
+"""What `POST /predict` answers."""
+
+PREDICT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of one image, or a form with up to 32 files; at most 20 MB.",
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+                    },
+                    "required": ["images"],
+                }
+            },
+        },
+    }
+}
+"""What `POST /predict` takes; the handler reads the body itself, to bound it while it arrives."""
+
+GUARD_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The server has a token and the request has not.", "model": ErrorAnswer},
+    403: {"description": "A page of another site sent the request.", "model": ErrorAnswer},
+    421: {"description": "The Host header is not one of the server's names.", "model": ErrorAnswer},
+    429: {"description": "Too many wrong tokens.", "model": ErrorAnswer},
+}
+"""What the guard in front of every path may answer."""

@@ -1,0 +1,66 @@
+"""A reload takes a model only when it can answer; until then the old one stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.inference.conftest import write_bundle
+
+from manylabel.errors import BundleError
+from manylabel.server.counters import Counters
+from manylabel.server.model import ModelPlace, load_checked
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+def damage_digest(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"other")
+
+
+def cut_manifest(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def raise_schema(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+
+
+def remove_network(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_digest, cut_manifest, raise_schema, remove_network, shutil.rmtree])
+def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_place(
+    folder: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    counters = Counters()
+    place = ModelPlace(str(folder), counters)
+    before = place.current
+    damage(folder)
+    assert not place.reload()
+    assert place.current is before
+    assert "The model stays as it was: " in caplog.text
+    assert counters.reloads.read("failed") == 1
+
+
+def test_another_model_is_taken_whole(folder: Path) -> None:
+    place = ModelPlace(str(folder), Counters())
+    before = place.current
+    write_bundle(folder, names=("one", "two"), thresholds=(0.5, 0.5))
+    assert place.reload()
+    assert list(place.current.thresholds) == ["one", "two"]
+    assert list(before.predictor.label_space) == ["red", "green", "blue"]
+
+
+def test_a_path_without_a_model_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no model in this folder"):
+        load_checked(str(tmp_path))
