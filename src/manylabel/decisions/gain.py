@@ -8,6 +8,7 @@ Source: of the intervals, Efron and Tibshirani, "An introduction to the bootstra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from manylabel.metrics import decisions
 from manylabel.metrics.averaging import fraction, mean_over_labels
 from manylabel.metrics.counts import ConfusionCounts, confusion_counts_per_image
-from manylabel.metrics.intervals import DEFAULT_CONFIDENCE, draw_copies, percentile_interval
+from manylabel.metrics.intervals import DEFAULT_CONFIDENCE, draw_copies, find_interval, spread_of_value
 
 BoolArray = npt.NDArray[np.bool_]
 Float64Array = npt.NDArray[np.float64]
@@ -83,8 +84,10 @@ def describe_promise(name: str, promise: str, settings: Mapping[str, float | str
 
 def _compare(name: str, before_R: Float64Array, after_R: Float64Array) -> Figure:
     gains_R = before_R - after_R if name in FEWER_IS_BETTER else after_R - before_R
-    low, high = percentile_interval(gains_R[1:], DEFAULT_CONFIDENCE)
-    return Figure(float(before_R[0]), float(after_R[0]), float(gains_R[0]), low, high)
+    gain = float(gains_R[0])
+    spread = spread_of_value(gain, gains_R[1:])
+    low, high = find_interval(gain, spread, DEFAULT_CONFIDENCE, -math.inf, math.inf)
+    return Figure(float(before_R[0]), float(after_R[0]), gain, low, high)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def collect_answers(
     for batch in loader:
         if len(batch):
             on_device = batch.to(parts.accelerator.device, parts.memory_format)
-            with parts.accelerator.autocast():
+            with parts.autocast():
                 logits_BL = model(on_device.images_BCHW)
             probs.append(logits_to_probs(logits_BL).cpu().numpy())
             rows += batch.rows_B.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,7 @@ from manylabel.training.loading import Batch, EpochSampler, ImageDataset, Waitin
 from manylabel.training.norms import has_batch_norms
 from manylabel.training.optim import schedule_share, set_backbone_learning, set_learning_rate
 from manylabel.training.processes import ALONE, Processes
+from manylabel.training.slow_kernels import avoid_slow_kernels
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class LoopParts:
     identity: Mapping[str, str] = field(default_factory=dict)
     memory_format: torch.memory_format = torch.channels_last
     processes: Processes = ALONE
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Compute in the numbers of the run, where their kernels are fast."""
+        accelerator = self.accelerator
+        with accelerator.autocast(), avoid_slow_kernels(accelerator.device, accelerator.mixed_precision):
+            yield
 
     def save(self, progress: Progress) -> None:
         """Write the checkpoint from which the run goes on bit for bit."""
@@ -206,7 +215,7 @@ def train_step(parts: LoopParts, batches: Sequence[Batch], loss_now: Loss) -> fl
         share = int(batch.known_BL.sum()) / num_known
         on_device = batch.to(parts.accelerator.device, parts.memory_format)
         truth_BL = smooth_labels(on_device.truth_BL, config.label_smoothing)
-        with parts.accelerator.autocast(), parts.processes.share_norms(parts.accelerator.device):
+        with parts.autocast(), parts.processes.share_norms(parts.accelerator.device):
             loss = share * loss_now(parts.model(on_device.images_BCHW), truth_BL, on_device.known_BL)
         value += float(loss.detach())
         parts.accelerator.backward(loss)
@@ -246,7 +255,7 @@ def validate(
         note_bad_images(batch, parts.val_loader, progress, parts.config)
         if len(batch):
             on_device = batch.to(parts.accelerator.device, parts.memory_format)
-            with parts.accelerator.autocast():
+            with parts.autocast():
                 logits_BL = model(on_device.images_BCHW)
             value = float(parts.loss(logits_BL, on_device.truth_BL, on_device.known_BL))
             largest = float(logits_BL.abs().max())

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from manylabel.losses import Loss
+from manylabel.training.slow_kernels import avoid_slow_kernels
 
 _NUM_ROUNDS = 3
 _ENOUGH_SECONDS = 8.0
@@ -156,7 +157,8 @@ def _time_step(kind: StepFormat, probe: nn.Module, loss: Loss, images: torch.Ten
     probe.zero_grad(set_to_none=True)
     _wait(device)
     start = time.perf_counter()
-    with torch.autocast(device.type, torch.bfloat16, enabled=kind.is_bf16):
+    fast_kernels = avoid_slow_kernels(device, kind.mixed_precision)
+    with torch.autocast(device.type, torch.bfloat16, enabled=kind.is_bf16), fast_kernels:
         value = loss(probe(images), truth, known)
     value.backward()  # type: ignore[no-untyped-call]
     _wait(device)
