@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 import manylabel as ml
 from manylabel.data.annotations import Annotations
+from manylabel.decisions.search import choose_policy
 from manylabel.labels.predictions import Predictions
 from manylabel.metrics.summary import summarise
-from manylabel.runs.train import choose_policy
 from manylabel.training.answers import collect_answers
 from manylabel.training.checkpoints import Progress, restore_best
 from manylabel.training.config import TrainConfig
