@@ -27,6 +27,7 @@ from manylabel.training.events import tell_nobody
 from manylabel.training.loading import Batch
 from manylabel.training.loop import LoopParts, run_loop
 from manylabel.training.setup import build_network, build_setup
+from manylabel.training.slow_kernels import avoid_slow_kernels
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ def _train_ours(parts: LoopParts) -> float:
 def _train_bare(parts: LoopParts) -> float:
     """Train an epoch by hand and return its seconds."""
     model, optimiser, config = parts.model, parts.optimiser, parts.config
-    is_bf16 = parts.accelerator.mixed_precision == "bf16"
+    numbers = parts.accelerator.mixed_precision
+    is_bf16 = numbers == "bf16"
     model.train()
     started = time.perf_counter()
     for batch in parts.train_loader:
         images_BCHW = batch.images_BCHW.to(memory_format=parts.memory_format)
         optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16), avoid_slow_kernels(images_BCHW.device, numbers):
             logits_BL = model(images_BCHW)
         loss = nn.functional.binary_cross_entropy_with_logits(logits_BL.float(), batch.truth_BL)
         loss.backward()  # type: ignore[no-untyped-call]
