@@ -45,6 +45,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         finally:
             server.send_signal(signal.SIGTERM)
             exit_code = server.wait(timeout=40)
+        in_process = max(in_process, measure_in_process(load(bundle, num_threads=1), images))
         lost = asyncio.run(stop_under_load(bundle, images, given.stops))
     return {
         "in_process_images_s": round(in_process, 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import uvicorn
@@ -13,7 +13,7 @@ from tests.server.conftest import build_service
 
 from manylabel.server import connections
 from manylabel.server.app import build_app
-from manylabel.server.connections import GuardedConnection
+from manylabel.server.connections import GuardedConnection, JoinedWrites
 from manylabel.server.limits import MAX_HEAD_BYTES
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -126,3 +126,26 @@ def test_a_body_that_is_said_to_be_too_large_is_refused_before_it_comes(model_fo
     answer = send(model_folder, head + b"x" * 100_000)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in answer.lower()
+
+
+def test_head_and_body_of_an_answer_are_sent_at_once() -> None:
+    class Transport:
+        sent: ClassVar[list[bytes]] = []
+
+        def write(self, data: bytes) -> None:
+            self.sent.append(data)
+
+        def close(self) -> None:
+            self.sent.append(b"closed")
+
+    async def run() -> None:
+        joined = JoinedWrites(Transport(), asyncio.get_running_loop())  # type: ignore[arg-type]
+        joined.write(b"head")
+        joined.write(b"body")
+        await asyncio.sleep(0)
+        joined.write(b"last")
+        joined.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert Transport.sent == [b"headbody", b"last", b"closed"]

@@ -14,6 +14,35 @@ from manylabel.server.limits import GIVE_UP_SECONDS, HEAD_SECONDS, MAX_CONNECTIO
 _REASONS = {400: "Bad Request", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
 
 
+class JoinedWrites:
+    """A transport that sends head and body of an answer at once: each call of the system waits for the interpreter."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._blocks: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send this with whatever else is written before the event loop has its turn."""
+        if not self._blocks:
+            self._loop.call_soon(self.flush)
+        self._blocks.append(data)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._blocks:
+            self._transport.write(b"".join(self._blocks))
+            self._blocks.clear()
+
+    def close(self) -> None:
+        """Send what waits and close the connection."""
+        self.flush()
+        self._transport.close()
+
+
 class GuardedConnection(HttpToolsProtocol):
     """One client: cut where it dawdles over a head, a body or an answer, and told so where there are too many."""
 
@@ -25,6 +54,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = JoinedWrites(transport, self.loop)  # type: ignore[assignment]
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, "busy", "There are too many connections; try again soon.")
         else:
@@ -60,6 +90,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self.transport.flush()  # type: ignore[attr-defined]
         if self.transport.get_write_buffer_size() > 0:
             self._set_timer(GIVE_UP_SECONDS)
 

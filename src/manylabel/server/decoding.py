@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -171,14 +172,12 @@ class _Decoder:
         return decoder
 
     async def decode(self, data: bytes, name: str, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-        settings = json.dumps(preprocess.to_dict())
-        head = json.dumps({"name": name, "preprocess": settings}).encode()
+        head = json.dumps({"name": name, "preprocess": _describe_preprocess(preprocess)}).encode()
         shape = (preprocess.height_px, preprocess.width_px, 3)
         is_done = False
         try:
             async with asyncio.timeout(DECODE_SECONDS):
-                self._stdin.write(FRAME.pack(len(head), len(data)) + head)
-                self._stdin.write(data)
+                self._stdin.write(b"".join((FRAME.pack(len(head), len(data)), head, data)))
                 await self._stdin.drain()
                 answer, body = await self._read_frame(shape[0] * shape[1] * shape[2])
                 is_done = True
@@ -229,6 +228,11 @@ class _Decoder:
         self.is_usable = False
         self.end()
         await self.process.wait()
+
+
+@functools.lru_cache(maxsize=8)
+def _describe_preprocess(preprocess: Preprocess) -> str:
+    return json.dumps(preprocess.to_dict())
 
 
 def _refuse_nonsense() -> RequestError:

@@ -26,6 +26,9 @@ log = logging.getLogger("manylabel.server")
 NOTICE_SECONDS = 1.0
 """How long a stopping server still takes requests while it says that it is not ready, so that others notice."""
 
+LAST_WORDS_SECONDS = 0.3
+"""How long connections that came just before the port was closed may take to send their request."""
+
 DRAIN_SECONDS = 25.0
 """How long a stopping server lets accepted requests finish."""
 
@@ -124,6 +127,26 @@ class _Server(uvicorn.Server):
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             log.info("Ready: http://%s:%d/ (Ctrl-C stops, SIGHUP loads the model again)", shown, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take the last connections that the system has set up for us, close the port, hear them out, and drain."""
+        loop = asyncio.get_running_loop()
+        last: list[socket.socket] = []
+        for listener in sockets or ():
+            with contextlib.suppress(OSError):
+                while True:
+                    last.append(listener.accept()[0])
+        for server in self.servers:
+            server.close()
+        for connection in last:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._build_connection, connection)
+        if not self.force_exit:
+            await asyncio.sleep(LAST_WORDS_SECONDS)
+        await super().shutdown(sockets)
+
+    def _build_connection(self) -> GuardedConnection:
+        return GuardedConnection(self.config, self.server_state, self.lifespan.state)
 
 
 class StopBySignal:
