@@ -369,7 +369,7 @@ def describe_waiting(seconds: float, epoch_seconds: float, workers: int) -> str:
 def _start_worker(worker: int) -> None:  # noqa: ARG001 - torch passes the worker's number
     """Leave the cores and Ctrl-C, which a terminal sends to every process, to the training process.
 
-    SIGTERM stays with the handler that torch has put in: sent by the training process it is no death that has to be told.
+    SIGTERM stays with the handler that torch has put in: from the training process it is no death that has to be told.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
