@@ -13,8 +13,8 @@ import pytest
 
 from manylabel.bundle.bundle import Bundle, load_bundle
 from manylabel.bundle.card import save_card, write_card
-from manylabel.bundle.export import save_policy
 from manylabel.bundle.manifest import SCHEMA_VERSION, Manifest
+from manylabel.bundle.tuned import save_policy
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import BundleError

@@ -24,7 +24,7 @@ from manylabel.augment.presets import PRESETS
 from manylabel.cli.main import app
 from manylabel.data.annotations import Annotations
 from manylabel.data.demo import write_demo
-from manylabel.decisions import GOALS
+from manylabel.decisions import CALIBRATIONS, GOALS
 from manylabel.losses import LOSSES
 from manylabel.models.heads import HEADS
 from manylabel.runs.folder import RunFolder
@@ -32,7 +32,6 @@ from manylabel.runs.train import train
 from manylabel.training.checkpoints import Progress
 from manylabel.training.config import (
     BAD_IMAGES_CHOICES,
-    CALIBRATIONS,
     FREEZE_CHOICES,
     PRECISION_CHOICES,
     SAMPLERS,
