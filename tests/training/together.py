@@ -18,8 +18,7 @@ from manylabel.training.processes import Processes, join_processes
 def check_exchange(processes: Processes) -> None:
     rank, count = processes.rank, processes.count
     assert processes.add_up([1, rank]) == [count, sum(range(count))]
-    assert processes.any(rank == 1)
-    assert not processes.any(False)
+    assert processes.agree(rank == 1, False) == [True, False]
     assert processes.gather_texts("é" * rank) == ["é" * other for other in range(count)]
     rows = np.full((rank, 2), rank, np.float32)  # process 0 has none
     found = processes.gather_rows(rows)
