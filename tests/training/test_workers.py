@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 
 import pytest
 
 from manylabel.errors import RunError
-from manylabel.training.workers import end_with_parent, explain_death, name_dead_workers
+from manylabel.training.workers import end_with_parent, end_workers, explain_death, name_dead_workers
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,25 @@ def test_a_death_is_one_sentence(error: Exception, start: str) -> None:
         raise error
     assert str(caught.value).startswith(start)
     assert str(caught.value).endswith("and go on with --resume.")
+
+
+def test_a_connection_that_a_worker_left_is_a_death_and_one_of_a_network_is_not() -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    sender.close()
+    with pytest.raises(
+        RunError, match=r"^data workers: a process that decodes images is gone \(EOFError\)\. The system"
+    ):
+        with name_dead_workers():
+            receiver.recv()
+    with pytest.raises(ConnectionResetError), name_dead_workers():
+        raise ConnectionResetError
+
+
+def test_workers_that_died_before_they_were_all_there_have_nothing_to_end() -> None:
+    class Loader:
+        _iterator = type("Iterator", (), {"_shutdown_workers": lambda _: 1 / 0})()
+
+    end_workers(Loader())
 
 
 def test_other_failures_stay_what_they_are() -> None:

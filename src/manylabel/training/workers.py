@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 
 import torch
 
@@ -19,6 +21,7 @@ _NO_SHARED_MEMORY = re.compile(
     r"shared memory|Bus error|write to file </torch_|allocate shm|no space left", re.IGNORECASE
 )
 _DEAD_WORKER = re.compile(r"DataLoader worker .*(killed by signal: [^.]+|exited unexpectedly)", re.DOTALL)
+_LOWER_MEMORY = "The system kills what takes too much memory: lower --workers or --batch-size"
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|bad alloc", re.IGNORECASE)
 
 
@@ -37,7 +40,7 @@ def end_with_parent() -> None:
 def end_workers(loader: object) -> None:
     """Let the workers of a DataLoader end; torch has no public call for it, and would kill them with the process."""
     iterator = getattr(loader, "_iterator", None)
-    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+    if hasattr(iterator, "_workers_status"):  # the last that torch sets: one that died before left nothing to end
         iterator._shutdown_workers()
 
 
@@ -50,7 +53,7 @@ def name_dead_workers() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
         sentence = explain_death(error)
         if not sentence:
             raise
@@ -74,9 +77,16 @@ def explain_death(error: Exception) -> str:
         return build_message("data workers", problem, do=do)
     if dead := _DEAD_WORKER.search(text):
         problem = f"a process that decodes images is gone ({dead[0]})"
-        do = f"The system kills what takes too much memory: lower --workers or --batch-size, {resume}"
-        return build_message("data workers", problem, do=do)
+        return build_message("data workers", problem, do=f"{_LOWER_MEMORY}, {resume}")
+    if isinstance(error, ConnectionError | EOFError) and _came_from_worker(error):
+        problem = f"a process that decodes images is gone ({type(error).__name__})"
+        return build_message("data workers", problem, do=f"{_LOWER_MEMORY}, {resume}")
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(text):
         problem = f"the memory is not enough ({text.splitlines()[0] if text else 'MemoryError'})"
         return build_message("train", problem, do=f"Lower --batch-size, --image-size or --workers, {resume}")
     return ""
+
+
+def _came_from_worker(error: Exception) -> bool:
+    """Return whether a connection that broke was one between processes of this machine, and not one of a network."""
+    return any(Path(frame.filename).parent.name == "multiprocessing" for frame in extract_tb(error.__traceback__))
