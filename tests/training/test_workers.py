@@ -57,9 +57,8 @@ def test_a_connection_that_a_worker_left_is_a_death_and_one_of_a_network_is_not(
     sender.close()
     with pytest.raises(
         RunError, match=r"^data workers: a process that decodes images is gone \(EOFError\)\. The system"
-    ):
-        with name_dead_workers():
-            receiver.recv()
+    ), name_dead_workers():
+        receiver.recv()
     with pytest.raises(ConnectionResetError), name_dead_workers():
         raise ConnectionResetError
 
