@@ -55,9 +55,12 @@ def test_a_death_is_one_sentence(error: Exception, start: str) -> None:
 def test_a_connection_that_a_worker_left_is_a_death_and_one_of_a_network_is_not() -> None:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     sender.close()
-    with pytest.raises(
-        RunError, match=r"^data workers: a process that decodes images is gone \(EOFError\)\. The system"
-    ), name_dead_workers():
+    with (
+        pytest.raises(
+            RunError, match=r"^data workers: a process that decodes images is gone \(EOFError\)\. The system"
+        ),
+        name_dead_workers(),
+    ):
         receiver.recv()
     with pytest.raises(ConnectionResetError), name_dead_workers():
         raise ConnectionResetError

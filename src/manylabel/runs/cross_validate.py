@@ -19,6 +19,7 @@ from manylabel.errors import ConfigError, DataError, RunError, build_message
 from manylabel.labels.predictions import Predictions
 from manylabel.losses import Loss
 from manylabel.metrics.summary import summarise
+from manylabel.runs.signals import exit_on_sigterm
 from manylabel.runs.tables import check_some_present
 from manylabel.runs.train import check_names
 from manylabel.training.answers import collect_answers
@@ -29,6 +30,7 @@ from manylabel.training.history import save_history
 from manylabel.training.loop import LoopParts, run_loop
 from manylabel.training.processes import check_alone
 from manylabel.training.setup import build_network, build_setup
+from manylabel.training.workers import name_dead_workers
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _run_fold(
 ) -> tuple[Predictions, TrainConfig]:
     """Return the answers for the fold, and the settings with what was measured, which is measured once for all."""
     train, held_out = tables["train"], tables["test"]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, exit_on_sigterm(), name_dead_workers():
         checkpoints = Path(folder) / "checkpoints"
         checkpoints.mkdir()
         network = build_network(config, train)

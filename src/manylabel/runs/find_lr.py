@@ -10,6 +10,7 @@ from pathlib import Path
 from manylabel.data.annotations import Annotations
 from manylabel.evaluation.pictures import draw_learning_rates
 from manylabel.losses import Loss
+from manylabel.runs.signals import exit_on_sigterm
 from manylabel.runs.tables import check_some_present
 from manylabel.runs.train import check_names
 from manylabel.training.config import TrainConfig
@@ -17,6 +18,7 @@ from manylabel.training.events import OnEvent, tell_nobody
 from manylabel.training.learning_rate import RangeTest, run_range_test
 from manylabel.training.processes import check_alone
 from manylabel.training.setup import build_network, build_setup
+from manylabel.training.workers import name_dead_workers
 
 
 def find_lr(
@@ -43,7 +45,7 @@ def find_lr(
     check_alone("find-lr")
     check_names(settings)
     check_some_present(train)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, exit_on_sigterm(), name_dead_workers():
         network = build_network(settings, train)
         setup = build_setup(settings, network, train, train.select([0]), Path(folder), tell, loss=loss)
         found = run_range_test(setup.parts, tell)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from manylabel.errors import RunError, build_message
+from manylabel.files import describe_write_error
 
 _LOCK_NAME = "run.lock"
 _HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
@@ -61,7 +62,10 @@ def _acquire(folder: Path) -> int:
     """Return the open lock file, locked and signed."""
     path = folder / _LOCK_NAME
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunError(describe_write_error(path, 0, error)) from error
         try:
             _try_lock(descriptor, folder)
             # A run that ended in between took the file away: what is locked now is no longer in the folder.

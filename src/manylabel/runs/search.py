@@ -25,11 +25,13 @@ from manylabel.runs.train import check_names
 from manylabel.runs.trials import TrialRunner
 from manylabel.training.config import TrainConfig, parse_budget_seconds
 from manylabel.training.events import OnEvent
+from manylabel.training.processes import check_alone
 
 DEFAULT_TRIALS = 30
 
 _WITHOUT_PART = (
     "resume", "track", "budget", "goal", "calibrate", "workers", "image_cache", "bad_images", "max_bad_images",
+    "checkpoint_minutes",
 )  # fmt: skip
 """Settings that change no trial, so that a search may go on with others."""
 
@@ -124,6 +126,7 @@ def search(
     if settings.budget:
         problem = "a trial has a number of epochs; a budget is for the search as a whole"
         raise ConfigError(build_message("budget", problem, do="Give it to search, and --epochs to the trials"))
+    check_alone("search")
     check_names(settings)
     name, knobs = choose_knobs(settings, space, fixed)
     seconds = parse_budget_seconds(budget) if budget else math.inf

@@ -68,7 +68,7 @@ class Study:
             pruner=optuna.pruners.MedianPruner(_MEDIAN_TRIALS, n_warmup_steps=max(1, num_epochs // 5)),
             load_if_exists=True,
         )
-        for left in self._study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING)):
+        for left in self._study.get_trials(states=(TrialState.RUNNING,)):
             _close(self._study, left.number, left.user_attrs.get("outcome"))
 
     @property
@@ -97,7 +97,7 @@ class Study:
     def ask(self, first: Mapping[str, Any]) -> Proposal:
         """Return what to try next; `first` is tried before all others."""
         num_tried = len(self.trials)
-        if num_tried == 0:
+        if num_tried == 0 and not self._study.get_trials(states=(TrialState.WAITING,)):  # one waits after a kill
             self._study.enqueue_trial(dict(first))
         self._study.sampler = optuna.samplers.TPESampler(seed=(self._seed * 1_000_003 + num_tried) % 2**32)
         asked = self._study.ask(self._distributions)

@@ -272,7 +272,7 @@ def _load_progress(setup: Setup, folder: RunFolder, tell: OnEvent) -> Progress:
 def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent) -> tuple[str, int]:
     """Return how the loop ended, and the exit code that says so to a shell."""
     if progress.is_finished:
-        return "finished", 0
+        return "early" if progress.epoch < setup.parts.config.epochs else "finished", 0
     message = "Stopping after this step, then writing the model. Press Ctrl-C again to leave at once."
     with stop_on_signal(lambda: tell("note", {"message": message})) as request:
         try:

@@ -22,6 +22,7 @@ from manylabel.training.config import TrainConfig
 from manylabel.training.events import OnEvent
 from manylabel.training.loop import is_better, run_loop
 from manylabel.training.setup import build_network, build_setup
+from manylabel.training.workers import name_dead_workers
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class TrialRunner:
         precision = self.study.recall("precision")
         if precision is not None:  # measured once for all
             config = replace(config, precision=precision)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, name_dead_workers():
             checkpoints = Path(folder) / "checkpoints"
             checkpoints.mkdir()
             network = build_network(config, self.tables.train)

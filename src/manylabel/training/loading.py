@@ -6,6 +6,7 @@ on which images stand around it or cannot be read (but those that it is mixed wi
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -373,4 +374,6 @@ def _start_worker(worker: int) -> None:  # noqa: ARG001 - torch passes the worke
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):  # a launcher ends a whole group: the training process has to hear of it first
+        os.setpgid(0, 0)
     end_with_parent()

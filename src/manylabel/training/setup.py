@@ -137,7 +137,8 @@ def build_setup(
     config, precision = _resolve(config, sources, chosen_loss, device, tell, resolved, processes)
     if processes.count > 1 and device.type == "cuda":
         share_norms_on_gpu(model)
-    memory_format = precision.step_format.memory_format
+    is_images = len(sources.input_shape) == 3
+    memory_format = precision.step_format.memory_format if is_images else torch.contiguous_format
     accelerator = _reset_accelerator(precision.step_format.mixed_precision)
     model = model.to(memory_format=memory_format)
     sampler = EpochSampler(len(train), config.seed, _weigh_images(config, train, tell))

@@ -143,6 +143,8 @@ class Tracking:
 
     def _log_epochs(self, name: str, tracker: GeneralTracker, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
+            if row["epoch"] < self._states[name]["num_epochs"]:
+                continue  # told before: the run fell back to an older checkpoint
             tracker.log(_choose_numbers(row), step=row["epoch"] + 1)
             self._states[name]["num_epochs"] = row["epoch"] + 1
         self._save_states()
