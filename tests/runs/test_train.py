@@ -384,7 +384,8 @@ def test_patience_ends_a_run_that_gets_no_better(start: Start) -> None:
 def test_a_run_that_ended_early_does_not_go_on(start: Start) -> None:
     options: dict[str, Any] = {"epochs": 20, "lr": 0.01, "patience": 1}
     run = start(loss=Loss(get_worse, after=4), **options)
-    assert len(start(resume=True, **options).history) == len(run.history)
+    again = start(resume=True, **options)
+    assert (run.status, again.status, len(again.history)) == ("early", "early", len(run.history))
 
 
 # --- numbers that are not finite -------------------------------------------------------------------------------------
@@ -552,6 +553,11 @@ def test_no_image_with_a_label_stops_before_anything_is_written(start: Start, tm
 
 
 # --- settings that reach the loop ------------------------------------------------------------------------------------
+
+
+def test_features_have_no_memory_order(start: Start) -> None:
+    run = start(freeze="backbone", precision="fp32_channels_last", epochs=1)
+    assert run.status == "finished"
 
 
 def test_a_frozen_backbone_keeps_its_weights_and_the_statistics_of_its_norms(start: Start, tmp_path: Path) -> None:

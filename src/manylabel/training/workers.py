@@ -40,7 +40,7 @@ def end_with_parent() -> None:
 def end_workers(loader: object) -> None:
     """Let the workers of a DataLoader end; torch has no public call for it, and would kill them with the process."""
     iterator = getattr(loader, "_iterator", None)
-    if hasattr(iterator, "_workers_status"):  # the last that torch sets: one that died before left nothing to end
+    if iterator is not None and hasattr(iterator, "_workers_status"):  # the last that torch sets: one that died before left nothing to end
         iterator._shutdown_workers()
 
 
