@@ -40,7 +40,8 @@ def end_with_parent() -> None:
 def end_workers(loader: object) -> None:
     """Let the workers of a DataLoader end; torch has no public call for it, and would kill them with the process."""
     iterator = getattr(loader, "_iterator", None)
-    if iterator is not None and hasattr(iterator, "_workers_status"):  # the last that torch sets: one that died before left nothing to end
+    # The status is the last that torch sets: where a worker died before, there is nothing to end.
+    if iterator is not None and hasattr(iterator, "_workers_status"):
         iterator._shutdown_workers()
 
 
