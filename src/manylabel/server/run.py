@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -26,6 +28,9 @@ log = logging.getLogger("manylabel.server")
 NOTICE_SECONDS = 1.0
 """How long a stopping server still takes requests while it says that it is not ready, so that others notice."""
 
+HANDSHAKE_SECONDS = 0.05
+"""How long a handshake that has begun may take to end before the port is closed."""
+
 LAST_WORDS_SECONDS = 0.3
 """How long connections that came just before the port was closed may take to send their request."""
 
@@ -33,6 +38,9 @@ DRAIN_SECONDS = 25.0
 """How long a stopping server lets accepted requests finish."""
 
 _BACKLOG = 2048
+
+_SO_ATTACH_FILTER = 26
+"""Linux's number; Python has no name for it."""
 
 
 def run_server(model: str, settings: ServerSettings, quiet: bool = False) -> int:
@@ -133,6 +141,9 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         last: list[socket.socket] = []
         for listener in sockets or ():
+            drop_new_handshakes(listener)
+        await asyncio.sleep(HANDSHAKE_SECONDS)
+        for listener in sockets or ():
             with contextlib.suppress(OSError):
                 while True:
                     last.append(listener.accept()[0])
@@ -147,6 +158,23 @@ class _Server(uvicorn.Server):
 
     def _build_connection(self) -> GuardedConnection:
         return GuardedConnection(self.config, self.server_state, self.lifespan.state)
+
+
+def drop_new_handshakes(listener: socket.socket) -> None:
+    """Let the system begin no new connection on a port that closes soon: one that nobody accepts would be cut.
+
+    Who asks now is answered by the closed port a second later, when its system asks again. On Linux only; elsewhere a
+    connection may be cut that was set up between the last accept and the close.
+
+    Source: Linux, Documentation/networking/filter.rst: a packet with the SYN flag (byte 13 of its TCP head) is dropped.
+    """
+    if sys.platform != "linux":
+        return
+    load_flags, is_syn, drop, keep = (0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 2**32 - 1)
+    code = b"".join(struct.pack("HBBI", *step) for step in (load_flags, is_syn, drop, keep))
+    program = ctypes.create_string_buffer(code, len(code))
+    with contextlib.suppress(OSError):  # a system that forbids filters closes as any other does
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(program)))
 
 
 class StopBySignal:
