@@ -32,7 +32,7 @@ LEVELS = (
     ("metrics",),
     ("labels",),
     ("files",),
-    ("errors",),
+    ("cores", "errors"),
 )
 """A package imports itself and packages of lower lines; those on one line do not import each other."""
 
@@ -68,6 +68,7 @@ LIBRARIES: Mapping[str, set[str]] = {
     "metrics": _NUMERIC,
     "labels": _NUMERIC,
     "files": set(),
+    "cores": set(),
     "errors": set(),
 }
 """The libraries outside the standard one that a whole package may import."""
@@ -98,7 +99,7 @@ imported when the command runs, and may import what it needs."""
 
 TORCH_PACKAGES = ("training", "losses", "models", "augment")
 TORCH_MODULES = ("manylabel.bundle.export",)
-TORCH_FREE = ("inference", "evaluation", "bundle", "decisions", "data", "metrics", "labels", "files", "errors")
+TORCH_FREE = ("inference", "evaluation", "bundle", "decisions", "data", "metrics", "labels", "files", "cores", "errors")
 """Right of the two seams nothing imports torch, nor a package of ours that does."""
 
 BANNED_MODULE_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "misc"}

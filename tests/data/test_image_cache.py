@@ -100,3 +100,13 @@ def test_what_is_no_image_is_refused_as_without_a_cache(tmp_path: Path) -> None:
         with pytest.raises(ImageError) as error:
             ImageCache(tmp_path / "cache").load(str(path), name="a", min_size_px=SIZE)
         assert error.value.kind == kind
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    assert ImageCache(tmp_path / "new").describe_problem() == ""
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    assert ImageCache(tmp_path / "file" / "cache").describe_problem() == (
+        f"Warning: nothing can be kept in {tmp_path / 'file' / 'cache'} (Not a directory): "
+        "images are decoded in every epoch."
+    )

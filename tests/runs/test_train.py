@@ -244,6 +244,15 @@ def test_what_changes_nothing_that_was_computed_may_differ(start: Start) -> None
     assert start(resume=True, workers=1, patience=5, max_bad_images=0.5, goal="half").status == "finished"
 
 
+def test_what_was_measured_at_the_start_is_kept_when_a_run_goes_on(start: Start, tmp_path: Path) -> None:
+    start(precision="auto", on_event=StopAt(2))
+    config = tmp_path / "run/config.json"
+    before = json.loads(config.read_text("utf-8"))["resolved"]
+    start(precision="auto", resume=True)
+    assert json.loads(config.read_text("utf-8"))["resolved"] == before
+    assert before["precision"] in before["measured_images_per_second"]
+
+
 def test_a_folder_that_lost_its_checkpoints_is_refused(start: Start, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/history.jsonl").write_text("{}")
@@ -472,6 +481,26 @@ def test_the_first_broken_image_stops_a_run_that_is_told_so(start: Start, tmp_pa
         start(train_table=table, bad_images="stop", max_bad_images=1.0)
     assert str(caught.value).startswith("train: 1 of 14 images cannot be used, more than --bad-images stop allows. ")
     assert f"\n{broken}: " in str(caught.value)
+
+
+def test_images_that_vanish_in_mid_run_are_named_and_the_run_goes_on_once_they_are_back(
+    start: Start, tmp_path: Path
+) -> None:
+    table = write_table(TRAIN, tmp_path)
+    whole = start("whole", train_table=table, epochs=3)
+
+    def vanish(event: str, facts: Mapping[str, Any]) -> None:
+        if event == "epoch" and facts["epoch"] == 0:
+            for record in table.records[:5]:
+                Path(record.path).unlink()
+
+    with pytest.raises(RunError, match=r"train-0000\d.*: there is no such file") as caught:
+        start("stopped", train_table=table, epochs=3, on_event=vanish)
+    assert "of 14 images cannot be used, more than --max-bad-images 0.01 allows" in str(caught.value)
+    write_table(TRAIN, tmp_path)
+    resumed = start("stopped", train_table=table, epochs=3, resume=True)
+    assert weights_of(resumed) == weights_of(whole)
+    assert without_rates(resumed.history) == without_rates(whole.history)
 
 
 def test_a_validation_table_without_a_usable_image_stops_before_anything_is_written(

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,32 @@ def test_a_signal_to_one_stops_all_and_the_run_goes_on_bit_for_bit(table: Path, 
     whole, resumed = (load_file(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("whole", "stopped"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole), "weights, optimiser and both random states"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no signal to one process of a group")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_launcher_stops_all_with_a_checkpoint_and_the_run_goes_on(
+    table: Path, tmp_path: Path, number: int
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--epochs", "40", "--workers", "2", *FLAGS[FLAGS.index("--precision") :]]
+    command = [*IN_TWO, "-m", "manylabel", "train", str(table), "--out", str(out), *FLAGS[:6], *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as run:
+        until = time.monotonic() + 120
+        while not (out / "history.jsonl").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        run.send_signal(number)
+        output, _ = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert output.count("Stopping after this step") == 1, output
+    assert "--resume goes on" in output
+    done = len(load_history(out / "history.jsonl"))
+    assert 0 < done < 40
+    resumed = call((command[0],), *command[1:], "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on in epoch" in resumed.stderr
+    assert len(load_history(out / "history.jsonl")) == 40
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from tests.server.conftest import TOKEN
 
+from manylabel.cores import count_cores
 from manylabel.errors import ConfigError
-from manylabel.server.settings import ServerSettings, count_cores
+from manylabel.server.settings import ServerSettings
 
 
 def test_by_default_only_this_machine_is_answered_with_as_many_workers_as_cores() -> None:

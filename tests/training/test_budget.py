@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.preprocess import Preprocess
 from manylabel.training.budget import Plan, plan_epochs
+from manylabel.training.features import extract_features
 from manylabel.training.loading import ImageDataset
 
 
@@ -34,6 +37,16 @@ def test_as_many_epochs_as_fit_with_a_reserve(
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     train_set = ImageDataset(make_table(10), preprocess)
     assert plan_epochs(budget_seconds, train_set, 6, 1.0, workers) == Plan(expected, 24.0 if workers == 0 else 12.0)
+
+
+def test_kept_features_are_fetched_at_once_and_by_no_worker(
+    make_table: Callable[[int], Annotations], preprocess: Preprocess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    features = extract_features(backbone, make_table(10), preprocess, tmp_path)
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert plan_epochs(2400, features, 6, 1.0, workers=2) == Plan(85, 24.0)
 
 
 def test_what_more_time_would_buy_is_said() -> None:

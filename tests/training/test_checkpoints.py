@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import math
 import os
+import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from manylabel.errors import RunError
+from manylabel.training import checkpoints
 from manylabel.training.checkpoints import (
     Progress,
     load_checkpoint,
@@ -168,6 +171,38 @@ def test_two_are_kept(path: Path) -> None:
         load_checkpoint(path.with_name(f"{name}.safetensors"), *build(), IDENTITY).step for name in ("last", "previous")
     ]
     assert steps == [21, 20]
+
+
+def test_there_is_never_a_moment_without_a_whole_checkpoint(path: Path) -> None:
+    state = build()
+    step(*state, count=1)
+    save_checkpoint(path, *state, PROGRESS, IDENTITY)
+    previous = path.with_name("previous.safetensors")
+    is_over, looks, failures = threading.Event(), [0], []
+
+    def look() -> None:
+        while not is_over.is_set():
+            looks[0] += 1
+            # The older one again: what was the newer in the first look may have become it before the second.
+            if not any(_is_whole(candidate) for candidate in (previous, path, previous)):
+                failures.append(looks[0])
+            time.sleep(0.0005)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for number in range(200):
+        save_checkpoint(path, *state, replace(PROGRESS, step=number), IDENTITY)
+    is_over.set()
+    looker.join()
+    assert looks[0] > 100
+    assert failures == []
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(checkpoints._read(path))
+    except RunError:
+        return False
 
 
 def test_a_kill_between_the_two_moves_loses_nothing(path: Path) -> None:

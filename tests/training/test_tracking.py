@@ -149,6 +149,15 @@ def test_a_tracker_that_does_not_start_stops_the_run_before_it_begins(
     )
 
 
+def test_trackers_that_have_started_are_ended_where_another_one_does_not_start(tmp_path: Path) -> None:
+    first, second, third = FakeTracker(), FakeTracker(breaks="start"), FakeTracker()
+    tracking = Tracking({"first": first, "second": second, "third": third}, tmp_path, lambda *_: None)
+    with pytest.raises(ConfigError):
+        tracking.start({}, [])
+    assert [call[0] for call in first.calls] == ["start", "config", "finish"]
+    assert second.calls == third.calls == []
+
+
 def test_names_that_do_not_exist_are_listed_with_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_track("tensorbord, none")

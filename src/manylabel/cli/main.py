@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect as signatures
 import io
 import sys
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
-from manylabel.errors import ManylabelError, explain_missing_module
+from manylabel.errors import ManylabelError, RunError, explain_missing_module
 from manylabel.training.config import TrainConfig
 
 EXIT_WRONG_USE = 2
@@ -691,6 +692,10 @@ def run() -> None:
         if explained is error:
             raise
         _fail(explained)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(RunError("output: there is no space left for what is printed. The files that were written are whole."))
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import struct
+import tempfile
 import threading
 import zlib
 from pathlib import Path
@@ -51,6 +52,16 @@ class ImageCache:
             if entry is not None and self.is_writable and image.width * image.height <= _MAX_PIXELS:
                 self.is_writable = _write(entry, image)
         return image
+
+    def describe_problem(self) -> str:
+        """Return a warning where nothing can be kept in the folder; "" where it can."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                return ""
+        except OSError as error:
+            reason = error.strerror if error.strerror else str(error)
+            return f"Warning: nothing can be kept in {self.folder} ({reason}): images are decoded in every epoch."
 
     def _find_entry(self, path: str, min_size_px: tuple[int, int]) -> Path | None:
         """Return where the image of a file is kept; None for what is no file."""

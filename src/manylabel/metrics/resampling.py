@@ -7,7 +7,6 @@ is are the resample in which each image stands once, so there is one definition 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.cores import count_cores
 from manylabel.metrics.averaging import fraction
 from manylabel.metrics.inputs import CountArray
 
@@ -80,7 +80,7 @@ def map_in_threads(work: Callable[[_Part], None], parts: Sequence[_Part], num_ce
         work: writes its part of a result, which no other part touches.
         num_cells: how many cells all parts look at together.
     """
-    num_threads = min(_count_cores(), _MOST_THREADS, len(parts))
+    num_threads = min(count_cores(), _MOST_THREADS, len(parts))
     if num_cells < _CELLS_WORTH_THREADS or num_threads < 2:
         for part in parts:
             work(part)
@@ -88,10 +88,3 @@ def map_in_threads(work: Callable[[_Part], None], parts: Sequence[_Part], num_ce
     with ThreadPoolExecutor(num_threads) as threads:
         for _ in threads.map(work, parts):
             pass
-
-
-def _count_cores() -> int:
-    """Return how many cores this process may use, which can be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from manylabel.errors import RunError, build_message
 from manylabel.files import describe_write_error
 
 _LOCK_NAME = "run.lock"
+_PATIENCE_SECONDS = 0.5
+"""Processes that a launcher starts together look at the lock and let go again, each for a moment."""
+
 _HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 _FAR = 2**30
 """Windows locks bytes, and lets nobody read them: one that lies behind the text."""
@@ -67,7 +71,7 @@ def _acquire(folder: Path) -> int:
         except OSError as error:
             raise RunError(describe_write_error(path, 0, error)) from error
         try:
-            _try_lock(descriptor, folder)
+            _lock_soon(descriptor, folder)
             # A run that ended in between took the file away: what is locked now is no longer in the folder.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 os.ftruncate(descriptor, 0)
@@ -77,6 +81,20 @@ def _acquire(folder: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _lock_soon(descriptor: int, folder: Path) -> None:
+    """Lock an open file, also where somebody is just looking whether it is locked.
+
+    Raises:
+        RunError: as `_try_lock`.
+    """
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < until:
+        with contextlib.suppress(RunError):
+            return _try_lock(descriptor, folder)
+        time.sleep(_PATIENCE_SECONDS / 20)
+    return _try_lock(descriptor, folder)
 
 
 def _try_lock(descriptor: int, folder: Path) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 class TerminalProgress:
     """Shows the events of a run on a console; use it as a context manager and pass it as `on_event`.
 
-    On anything but a terminal there are no bars, only the lines.
+    On anything but a terminal there are no bars, only the lines. Where they cannot be written the run goes on silently.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -30,6 +30,7 @@ class TerminalProgress:
         )
         self._bar: TaskID | None = None
         self._header_shown = False
+        self._is_mute = False
 
     def __enter__(self) -> TerminalProgress:
         self._bars.start()
@@ -42,9 +43,13 @@ class TerminalProgress:
 
     def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
         """Show one event; one that is not known is not shown."""
-        show = getattr(self, f"_show_{event}", None)
-        if show is not None:
+        show = None if self._is_mute else getattr(self, f"_show_{event}", None)
+        if show is None:
+            return
+        try:
             show(facts)
+        except OSError:  # the disk that a log goes to is full, say: no reason to lose a run
+            self._is_mute = True
 
     def _show_note(self, facts: Mapping[str, Any]) -> None:
         if facts["message"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from types import FrameType
 from typing import Any
 
 _TERMINATED = 128 + signal.SIGTERM
+
+_SAME_REQUEST_SECONDS = 1.0
+"""A launcher passes on the Ctrl-C that a terminal has sent to all, and some send SIGTERM to a process and its group."""
 
 
 @dataclass
@@ -33,19 +37,37 @@ class StopRequest:
 def stop_on_signal(on_request: Callable[[], None] | None = None) -> Iterator[StopRequest]:
     """Turn the first Ctrl-C or SIGTERM into a request, and a second into KeyboardInterrupt or an exit with 143.
 
-    Outside the main thread signals cannot be caught, and stay what they were.
+    Signals within a second of the first are the same request. Outside the main thread signals cannot be caught, and
+    stay what they were.
+
+    Args:
+        on_request: called once, in a thread of its own: a handler that prints could meet a print that it interrupted.
     """
     request = StopRequest()
+    is_over = threading.Event()
+    received_at = 0.0
 
     def receive(number: int, frame: FrameType | None) -> None:
-        if request.signal_number is not None:
+        nonlocal received_at
+        if request.signal_number is None:
+            request.signal_number, received_at = number, time.monotonic()
+            is_over.set()
+        elif time.monotonic() - received_at > _SAME_REQUEST_SECONDS:
             _leave(number, frame)
-        request.signal_number = number
-        if on_request is not None:
+
+    def tell() -> None:
+        is_over.wait()
+        if request() and on_request is not None:
             on_request()
 
-    with _handle({signal.SIGINT: receive, signal.SIGTERM: receive}):
-        yield request
+    teller = threading.Thread(target=tell, name="tells of a stop", daemon=True)
+    teller.start()
+    try:
+        with _handle({signal.SIGINT: receive, signal.SIGTERM: receive}):
+            yield request
+    finally:
+        is_over.set()
+        teller.join()
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def _train_in(
         progress = _load_progress(setup, folder, tell) if config.resume else Progress()
     if processes.is_main:
         remove_partial_files(folder.path)
-        _save_config(folder, setup, tables, network, resolved)
+        _save_config(folder, setup, tables, network)
         save_delimited(tables.merge(), folder.data)
     name, history = folder.path.resolve().name, progress.history
     with start_tracking(
@@ -382,10 +382,8 @@ def _build_manifest(name: str, config: TrainConfig, network: Network, tables: Ta
     )
 
 
-def _save_config(
-    folder: RunFolder, setup: Setup, tables: Tables, network: Network, resolved: Mapping[str, Any] | None
-) -> None:
-    """Write what the run works with; a run that goes on keeps what it resolved at its start."""
+def _save_config(folder: RunFolder, setup: Setup, tables: Tables, network: Network) -> None:
+    """Write what the run works with; one that goes on works with what it resolved at its start."""
     report, parts = network.backbone.report, setup.parts
     facts = {
         "config": parts.config.to_dict(),
@@ -393,9 +391,7 @@ def _save_config(
             "precision": setup.precision.precision,
             "epochs": parts.config.epochs,
             "measured_images_per_second": dict(setup.precision.images_per_second),
-        }
-        if resolved is None
-        else dict(resolved),
+        },
         "weights": None
         if report is None
         else {"file": report.path, "loaded": report.num_loaded, "missing": report.missing, "unused": report.unused},

@@ -186,6 +186,7 @@ class StopBySignal:
         self._signal_number = 0
         self._is_forced = False
         self._reload: asyncio.Future[bool] | None = None
+        self._is_reload_due = False
 
     @property
     def exit_code(self) -> int:
@@ -225,7 +226,19 @@ class StopBySignal:
         self._server.should_exit = True
 
     def _load_again(self, number: int) -> None:  # noqa: ARG002 - the signature of a reaction
-        if self._reload is not None and not self._reload.done():
-            log.warning("The model is being loaded already.")
-            return
+        self._is_reload_due = True
+        if self._reload is None:
+            self._start_reload()
+
+    def _start_reload(self) -> None:
+        self._is_reload_due = False
         self._reload = asyncio.get_running_loop().run_in_executor(None, self._service.place.reload)
+        self._reload.add_done_callback(self._end_reload)
+
+    def _end_reload(self, reload: asyncio.Future[bool]) -> None:
+        if not reload.cancelled() and (error := reload.exception()) is not None:
+            log.error("The model stays as it was.", exc_info=error)
+        self._reload = None
+        # A signal that came while the model was read may be about files that were written after it.
+        if self._is_reload_due and not self._service.is_draining:
+            self._start_reload()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from manylabel.cores import count_cores
 from manylabel.errors import ConfigError, build_message, join_problems
 
 MIN_TOKEN_LENGTH = 22
@@ -63,11 +63,6 @@ class ServerSettings:
             names.add(f"[{self.host}]" if ":" in self.host else self.host.lower())
         ports = (f":{self.port}", "") if self.port == 80 else (f":{self.port}",)
         return frozenset(name + port for name in names for port in ports)
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_loopback(host: str) -> bool:

@@ -57,17 +57,26 @@ def plan_epochs(
 
     Args:
         step_images_per_second: how fast the network learns from images that are decoded, in one process.
-        workers: processes that decode, beside each that learns.
+        workers: processes that decode, beside each that learns; kept features need none.
         num_processes: how many learn, each from its share of the images.
     """
-    num_probed = min(_PROBED_IMAGES, len(train_set))
-    started = time.perf_counter()
-    for row in range(num_probed):
-        train_set[row, row]
-    decode_images_per_second = num_probed / (time.perf_counter() - started) * max(workers, 1)
-    if workers == 0:
-        images_per_second = 1 / (1 / decode_images_per_second + 1 / step_images_per_second)
-    else:
+    is_beside = workers > 0 and not isinstance(train_set, FeatureDataset)
+    decode_images_per_second = _measure_decoding(train_set) * (workers if is_beside else 1)
+    if is_beside:
         images_per_second = min(decode_images_per_second, step_images_per_second)
+    else:
+        images_per_second = 1 / (1 / decode_images_per_second + 1 / step_images_per_second)
     epoch_seconds = (len(train_set) + num_val / _VALIDATION_SPEED_UP) / (images_per_second * num_processes)
     return Plan(max(1, int(_USABLE_SHARE * budget_seconds / epoch_seconds)), epoch_seconds)
+
+
+def _measure_decoding(train_set: ImageDataset | FeatureDataset) -> float:
+    """Return how many images per second one process decodes, or fetches the features of."""
+    rows = list(range(min(_PROBED_IMAGES, len(train_set))))
+    started = time.perf_counter()
+    if isinstance(train_set, FeatureDataset):
+        train_set.load_batch(rows)
+    else:
+        for row in rows:
+            train_set[row, row]
+    return len(rows) / (time.perf_counter() - started)

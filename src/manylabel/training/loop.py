@@ -348,7 +348,7 @@ def check_finite(
     images = [dataset.annotations.images[row] for row in batch.rows_B.tolist()]
     are_finite_B = batch.images_BCHW.flatten(1).isfinite().all(1) & batch.truth_BL.isfinite().all(1)
     spoilt = [image for image, is_finite in zip(images, are_finite_B.tolist(), strict=True) if not is_finite]
-    cause = f"batch of {', '.join(images[:3])}, ..."
+    cause = f"batch of {', '.join(images[:3])}, ..." if images else "this process has no image of the batch"
     do = "Lower --lr or --clip-norm"
     if spoilt:
         cause = f"pixels or labels that are not finite in {join_names(spoilt)}"

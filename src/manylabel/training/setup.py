@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -129,12 +130,13 @@ def build_setup(
     if processes.count > 1:
         message = f"{processes.count} processes share every batch of {config.batch_size} images."
         tell("note", {"message": message})
+    started = time.perf_counter()
     chosen_loss = loss if loss is not None else _build_loss(config.loss, train, tell)
     device = _reset_accelerator("no").device
     with processes.main_first():  # what it computes of a frozen backbone the others find on the disk
         sources = _build_sources(config, network, train, val, device, tell)
     model = sources.model.to(device)
-    config, precision = _resolve(config, sources, chosen_loss, device, tell, resolved, processes)
+    config, precision = _resolve(config, sources, chosen_loss, device, tell, resolved, processes, started)
     if processes.count > 1 and device.type == "cuda":
         share_norms_on_gpu(model)
     is_images = len(sources.input_shape) == 3
@@ -208,6 +210,8 @@ def _build_sources(
         return _Sources(model, train_set, val_set, shape, identity)
     augmentation = build_augmentation(parse_augment(config.augment), preprocess)
     images = ImageCache(config.image_cache) if config.image_cache else None
+    if images is not None:
+        tell("note", {"message": images.describe_problem()})
     return _Sources(
         classifier,
         ImageDataset(train, preprocess, augmentation, images, parse_mix(config.mix)),
@@ -257,20 +261,31 @@ def _resolve(
     tell: OnEvent,
     resolved: Mapping[str, Any] | None,
     processes: Processes,
+    started: float,
 ) -> tuple[TrainConfig, PrecisionChoice]:
-    """Turn `precision auto` and `budget` into what they come to on this machine, or came to when the run began."""
+    """Turn `precision auto` and `budget` into what they come to on this machine, or came to when the run began.
+
+    Args:
+        started: when the budget began, on the clock of `time.perf_counter`.
+    """
     if resolved is None:
         # One process measures for all: what differs from machine to machine must not decide differently.
-        resolved = processes.ask_main(lambda: _measure(config, sources, loss, device, tell, processes.count))
+        resolved = processes.ask_main(lambda: _measure(config, sources, loss, device, tell, processes.count, started))
     epochs = int(resolved["epochs"]) if config.budget else config.epochs
-    precision = PrecisionChoice(str(resolved["precision"]), resolved.get("images_per_second", {}))
+    precision = PrecisionChoice(str(resolved["precision"]), resolved.get("measured_images_per_second", {}))
     return replace(config, epochs=epochs), precision
 
 
 def _measure(
-    config: TrainConfig, sources: _Sources, loss: Loss, device: torch.device, tell: OnEvent, num_processes: int
+    config: TrainConfig,
+    sources: _Sources,
+    loss: Loss,
+    device: torch.device,
+    tell: OnEvent,
+    num_processes: int,
+    started: float,
 ) -> dict[str, Any]:
-    """Return the `precision`, the `epochs` and the `images_per_second` that this machine suggests, and tell them."""
+    """Return what this machine suggests, as a run folder keeps it under `resolved`, and tell it."""
     num_labels = len(sources.train.annotations.label_space)
     size = (sources.input_shape, -(-config.batch_size // num_processes), num_labels)
     must_measure = bool(config.budget)
@@ -279,11 +294,15 @@ def _measure(
     epochs = config.epochs
     if config.budget:
         rate = precision.images_per_second[precision.precision]
-        seconds = parse_budget_seconds(config.budget)
+        seconds = parse_budget_seconds(config.budget) - (time.perf_counter() - started)
         plan = plan_epochs(seconds, sources.train, len(sources.val), rate, config.workers, num_processes)
         tell("note", {"message": plan.describe(config.budget)})
         epochs = plan.epochs
-    return {"precision": precision.precision, "epochs": epochs, "images_per_second": dict(precision.images_per_second)}
+    return {
+        "precision": precision.precision,
+        "epochs": epochs,
+        "measured_images_per_second": dict(precision.images_per_second),
+    }
 
 
 def _identify(config: TrainConfig, train: Annotations, val: Annotations) -> dict[str, str]:

@@ -125,14 +125,18 @@ class Tracking:
         Raises:
             ConfigError: a tracker does not start.
         """
+        started: dict[str, GeneralTracker] = {}
         for name, tracker in self._trackers.items():
             try:
                 tracker.start()
+                started[name] = tracker
                 if name not in self._states:
                     tracker.store_init_configuration({key: _as_setting(value) for key, value in config.items()})
                     self._states[name] = {"run_id": _find_run_id(tracker), "num_epochs": 0}
                 self._log_epochs(name, tracker, history[self._states[name]["num_epochs"] :])
             except Exception as error:
+                self._trackers = started
+                self._for_each(lambda _, other: other.finish())
                 problem = f"{name} does not start ({_describe(error)})"
                 raise ConfigError(build_message("track", problem, do=f"Put it right, or leave {name} out")) from error
         self._save_states()
