@@ -194,7 +194,7 @@ def test_there_is_never_a_moment_without_a_whole_checkpoint(path: Path) -> None:
         save_checkpoint(path, *state, replace(PROGRESS, step=number), IDENTITY)
     is_over.set()
     looker.join()
-    assert looks[0] > 100
+    assert looks[0] > 20
     assert failures == []
 
 

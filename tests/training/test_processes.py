@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from manylabel.losses.cells import mean_over_known
@@ -37,6 +38,7 @@ def take_step(*batches: Batch) -> tuple[float, Tensor]:
     nn.init.ones_(model.weight)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
     config = TrainConfig(clip_norm=0.0)
+    AcceleratorState._reset_state(reset_partial_state=True)  # runs of other tests may have left their precision
     parts = LoopParts(
         config, Accelerator(cpu=True), model, None, optimiser, mean_of_logits, EpochSampler(1, 0), None, None, Path(),  # type: ignore[arg-type]
         memory_format=torch.contiguous_format,

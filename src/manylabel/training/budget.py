@@ -15,6 +15,9 @@ _USABLE_SHARE = 0.85
 _VALIDATION_SPEED_UP = 3.0
 """A validation image costs a forward pass where a training image costs about three."""
 
+_EPOCH_SECONDS = 0.05
+"""Figures and a checkpoint take as long as this also where a few kept features are all that is learnt from."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -66,7 +69,8 @@ def plan_epochs(
         images_per_second = min(decode_images_per_second, step_images_per_second)
     else:
         images_per_second = 1 / (1 / decode_images_per_second + 1 / step_images_per_second)
-    epoch_seconds = (len(train_set) + num_val / _VALIDATION_SPEED_UP) / (images_per_second * num_processes)
+    num_passes = len(train_set) + num_val / _VALIDATION_SPEED_UP
+    epoch_seconds = _EPOCH_SECONDS + num_passes / (images_per_second * num_processes)
     return Plan(max(1, int(_USABLE_SHARE * budget_seconds / epoch_seconds)), epoch_seconds)
 
 
