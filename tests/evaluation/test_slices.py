@@ -11,6 +11,7 @@ from rich.console import Console
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import DataError
 from manylabel.evaluation.evaluate import evaluate_predictions
+from manylabel.evaluation.report.html import render_html
 from manylabel.evaluation.report.slices import print_slices
 from manylabel.evaluation.slices import SLICED_METRICS, slice_predictions
 from manylabel.labels.predictions import Predictions
@@ -41,6 +42,11 @@ def test_the_parts_are_in_metrics_json_and_in_80_columns(make_random: Callable[.
     slices = slice_predictions(predictions, policy, "place", value_of, num_resamples=10)
     report = replace(report, slices=slices)
     assert [part["num_images"] for part in report.to_dict()["slices"]] == [59, 1]
+    page = render_html([report], title="Parts")
+    assert "Parts of the images, by <bdi>place</bdi>" in page
+    assert f'<bdi>[red]{"x" * 90}</bdi></th><td class="number">1</td>' in page
+    assert '<bdi>all images</bdi></th><td class="number">60</td>' in page
+    assert "Parts of the images" not in render_html([replace(report, slices=())], title="Whole")
     console = Console(width=80, record=True)
     print_slices(report, console)
     text = console.export_text()

@@ -61,10 +61,32 @@ def describe_report(report: Report) -> dict[str, Any]:
         "labels": [_describe_label(report.labels[place], place) for place in order_by_prevalence(report)],
         "squares": [_describe_square(row) for row in by_support[:MAX_SQUARES]],
         "left_out": count(len(by_support) - MAX_SQUARES, "label") if len(by_support) > MAX_SQUARES else "",
+        **_describe_slices(report),
         "skipped": [(make_printable(image), make_printable(reason)) for image, reason in report.skipped.items()],
         "model_digest": make_printable(report.model_digest),
         "data_digest": make_printable(report.data_digest),
         **_describe_details(report),
+    }
+
+
+def _describe_slices(report: Report) -> dict[str, Any]:
+    """Return the metrics of each part of the images; the figures of all images are its first line."""
+    if not report.slices:
+        return {"slices": []}
+    names = list(report.slices[0].metrics)
+    parts = [("all images", report.num_images, report.metrics)]
+    parts += [(make_printable(part.value), part.num_images, part.metrics) for part in report.slices]
+    return {
+        "slice_column": make_printable(report.slices[0].column),
+        "slice_titles": [(name, DEFINITIONS[name].title) for name in names],
+        "slices": [
+            {
+                "value": value if value else "(none)",
+                "num_images": f"{num_images:,}",
+                "figures": [(format_value(metrics[name].value), format_range(metrics[name])) for name in names],
+            }
+            for value, num_images, metrics in parts
+        ],
     }
 
 

@@ -37,6 +37,7 @@ PART_SECTIONS = (
     Section("summary", "Summary"),
     Section("metrics", "Metrics"),
     Section("thresholds", "Thresholds"),
+    Section("slices", "Parts", needs="slices"),
     Section("labels", "Labels"),
     Section("squares", "Right and wrong"),
     Section("calibration", "Calibration"),
