@@ -8,6 +8,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -147,6 +148,16 @@ def test_parquet_has_a_list_of_labels_and_a_number_per_label(tmp_path: Path) -> 
     assert [row["labels"] for row in rows] == [["größe", "beach"], [], None, ["dog, small"]]
     assert [row["probability:größe"] for row in rows] == [1.0, 0.5, None, 0.5]
     assert rows[2]["error"] == "c.jpg: ends early,\nor so."
+
+
+def test_tables_say_which_images_need_a_person_where_the_model_abstains(tmp_path: Path) -> None:
+    doubts = [False, True, True, False]
+    answers = [replace(one, needs_person=doubt) for one, doubt in zip(ANSWERS, doubts, strict=True)]
+    for name in ("answers.csv", "answers.parquet"):
+        save_answers(answers, tmp_path / name, SPACE, has_doubt=True)
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["needs_person"] for row in csv.DictReader(file)] == ["0", "1", "1", "0"]
+    assert pq.read_table(tmp_path / "answers.parquet")["needs_person"].to_pylist() == doubts
 
 
 @pytest.mark.parametrize("extension", list(WRITERS))

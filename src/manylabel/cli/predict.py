@@ -56,6 +56,7 @@ def _write(
             predictor.label_space,
             all_probabilities,
             lambda: tell("progress", {}),
+            has_doubt=predictor.policy.abstention is not None,
         )
 
 

@@ -58,10 +58,20 @@ def save_answers(
     label_space: LabelSpace,
     all_probabilities: bool = False,
     on_image: Callable[[], None] | None = None,
+    *,
+    has_doubt: bool = False,
 ) -> int:
     """Write one row per image as the extension of `path` says, and return how many images could not be used.
 
     The file takes its place when it is complete: an interrupted run leaves what was there before.
+
+    Args:
+        predictions: the answers, of one model.
+        path: the file.
+        label_space: the labels of the model.
+        all_probabilities: a CSV or JSON file has them for labels that are not given too.
+        on_image: called after each image.
+        has_doubt: the model abstains, so a table has a column `needs_person`.
 
     Raises:
         ConfigError: the extension is none of `WRITERS`.
@@ -73,7 +83,7 @@ def save_answers(
     partial = path.with_name(path.name + ".partial")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        with WRITERS[path.suffix.lower()](partial, label_space, all_probabilities) as write:
+        with WRITERS[path.suffix.lower()](partial, label_space, all_probabilities, has_doubt) as write:
             for prediction in predictions:
                 write(replace(prediction, image=_as_text(prediction.image)))
                 num_failed += prediction.labels is None
@@ -95,37 +105,41 @@ def _as_text(name: str) -> str:
 
 Write = Callable[[Prediction], None]
 
+_DOUBT_COLUMN = "needs_person"
+
 
 @contextmanager
-def _write_csv(path: Path, label_space: LabelSpace, all_probabilities: bool) -> Iterator[Write]:
+def _write_csv(path: Path, label_space: LabelSpace, all_probabilities: bool, has_doubt: bool) -> Iterator[Write]:
     names = [PROBABILITY_PREFIX + label for label in label_space] if all_probabilities else []
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "labels", "error", *names])
+        writer.writerow(["image", "labels", "error", *([_DOUBT_COLUMN] if has_doubt else []), *names])
 
         def write(prediction: Prediction) -> None:
             labels = "" if prediction.labels is None else "|".join(prediction.labels)
             error = "" if prediction.error is None else _as_text(prediction.error["message"])
             probs = [repr(prediction.probabilities[label]) if prediction.probabilities else "" for label in label_space]
-            writer.writerow([prediction.image, labels, error, *(probs if all_probabilities else [])])
+            doubt = [int(bool(prediction.needs_person))] if has_doubt else []
+            writer.writerow([prediction.image, labels, error, *doubt, *(probs if all_probabilities else [])])
 
         yield write
 
 
 @contextmanager
-def _write_jsonl(path: Path, label_space: LabelSpace, all_probabilities: bool) -> Iterator[Write]:  # noqa: ARG001 - a writer
+def _write_jsonl(path: Path, _: LabelSpace, all_probabilities: bool, __: bool) -> Iterator[Write]:
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         yield lambda prediction: print(json.dumps(prediction.to_dict(all_probabilities), ensure_ascii=False), file=file)
 
 
 @contextmanager
-def _write_parquet(path: Path, label_space: LabelSpace, all_probabilities: bool) -> Iterator[Write]:  # noqa: ARG001 - a writer
+def _write_parquet(path: Path, label_space: LabelSpace, _: bool, has_doubt: bool) -> Iterator[Write]:
     """Parquet has a list column of labels and one float32 column per label, always all of them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema(
         [("image", pa.string()), ("labels", pa.list_(pa.string())), ("error", pa.string())]
+        + ([(_DOUBT_COLUMN, pa.bool_())] if has_doubt else [])
         + [(PROBABILITY_PREFIX + label, pa.float32()) for label in label_space]
     )
     rows: list[dict[str, Any]] = []
@@ -139,7 +153,8 @@ def _write_parquet(path: Path, label_space: LabelSpace, all_probabilities: bool)
             error = None if prediction.error is None else _as_text(prediction.error["message"])
             labels = None if prediction.labels is None else list(prediction.labels)
             probs = {PROBABILITY_PREFIX + label: prob for label, prob in prediction.probabilities.items()}
-            rows.append({"image": prediction.image, "labels": labels, "error": error, **probs})
+            doubt = {_DOUBT_COLUMN: prediction.needs_person} if has_doubt else {}
+            rows.append({"image": prediction.image, "labels": labels, "error": error, **doubt, **probs})
             if len(rows) == _ROWS_PER_GROUP:
                 flush()
 
@@ -147,7 +162,7 @@ def _write_parquet(path: Path, label_space: LabelSpace, all_probabilities: bool)
         flush()
 
 
-WRITERS: Mapping[str, Callable[[Path, LabelSpace, bool], Any]] = {
+WRITERS: Mapping[str, Callable[[Path, LabelSpace, bool, bool], Any]] = {
     ".csv": _write_csv,
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
