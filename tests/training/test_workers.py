@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 
 import pytest
@@ -71,6 +72,30 @@ def test_workers_that_died_before_they_were_all_there_have_nothing_to_end() -> N
         _iterator = type("Iterator", (), {"_shutdown_workers": lambda _: 1 / 0})()
 
     end_workers(Loader())
+
+
+class Grave:
+    """Raises an error when it is cleared away."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_death_that_is_noticed_in_a_destructor_prints_nothing_and_other_failures_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: shown.append(str(unraisable.exc_value)))
+    before = sys.unraisablehook
+    with name_dead_workers():
+        Grave(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+        Grave(RuntimeError("something else"))
+    assert shown == ["something else"]
+    assert sys.unraisablehook is before
 
 
 def test_other_failures_stay_what_they_are() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -52,13 +53,35 @@ def name_dead_workers() -> Iterator[None]:
     Raises:
         RunError: with what happened and what to change; the checkpoints are whole.
     """
+    with _ignore_deaths_in_destructors():
+        try:
+            yield
+        except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
+            sentence = explain_death(error)
+            if not sentence:
+                raise
+            raise RunError(sentence) from error
+
+
+@contextmanager
+def _ignore_deaths_in_destructors() -> Iterator[None]:
+    """Show no traceback where torch notices a death while Python clears something away.
+
+    Torch raises from the signal's handler, wherever that interrupts; in a destructor nobody can catch it. The next
+    batch that is waited for tells of the death again.
+    """
+    before = sys.unraisablehook
+
+    def show_others(unraisable: sys.UnraisableHookArgs) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and _DEAD_WORKER.search(str(error))):
+            before(unraisable)
+
+    sys.unraisablehook = show_others
     try:
         yield
-    except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
-        sentence = explain_death(error)
-        if not sentence:
-            raise
-        raise RunError(sentence) from error
+    finally:
+        sys.unraisablehook = before
 
 
 def explain_death(error: Exception) -> str:
