@@ -74,7 +74,9 @@ def _ignore_deaths_in_destructors() -> Iterator[None]:
 
     def show_others(unraisable: sys.UnraisableHookArgs) -> None:
         error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and _DEAD_WORKER.search(str(error))):
+        is_told = isinstance(error, RuntimeError) and _DEAD_WORKER.search(str(error))
+        is_cut = isinstance(error, ConnectionError | EOFError) and _came_from_worker(error)
+        if not (is_told or is_cut):
             before(unraisable)
 
     sys.unraisablehook = show_others
