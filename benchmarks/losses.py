@@ -171,7 +171,7 @@ def _judge(answers: Mapping[str, ml.Predictions], is_kept_L: Any) -> dict[str, f
 def _write_table(found: Mapping[str, Any]) -> None:
     """Replace what stands below the mark of the page."""
     lines: list[str] = []
-    for name, title in DATA_SETS.items():
+    for name, title in ((name, title) for name, title in DATA_SETS.items() if name in found):
         lines += [f"### {title}", "", f"| loss | {' | '.join(FIGURES.values())} |", "|---" * (len(FIGURES) + 1) + "|"]
         for loss, figures in found[name]["losses"].items():
             cells = [f"{v['mean']:.3f} ({v['min']:.3f} to {v['max']:.3f})" for v in figures.values()]
