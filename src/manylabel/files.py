@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
 
 from manylabel.errors import RunError, build_message
+
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -64,8 +67,9 @@ def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
 def describe_write_error(path: str | os.PathLike[str], num_bytes: int, error: OSError) -> str:
     """Return the sentence for a write that failed, with the space that was needed."""
     reason = error.strerror if error.strerror else str(error)
+    do = "Free space" if error.errno in _FULL else "See that it can be made and written there"
     return build_message(
         path,
         f"cannot write {num_bytes:,} bytes ({reason})",
-        do="Free space or choose another folder; what was there before is unchanged",
+        do=f"{do} or choose another folder; what was there before is unchanged",
     )

@@ -103,10 +103,10 @@ def test_what_is_no_image_is_refused_as_without_a_cache(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    assert ImageCache(tmp_path / "new").describe_problem() == ""
+    assert ImageCache(tmp_path / "new").prepare() == ""
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").touch()
-    assert ImageCache(tmp_path / "file" / "cache").describe_problem() == (
-        f"Warning: nothing can be kept in {tmp_path / 'file' / 'cache'} (Not a directory): "
+    assert ImageCache(tmp_path / "file" / "cache").prepare() == (
+        f"Warning: nothing can be kept in {tmp_path / 'file' / 'cache'} ({os.strerror(errno.ENOTDIR)}): "
         "images are decoded in every epoch."
     )

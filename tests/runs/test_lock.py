@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_the_lock_of_a_killed_process_is_free_even_while_its_child_lives(tmp_pat
         os.kill(child, signal.SIGKILL)
         os.close(reader)
         os.close(writer)
+
+
+def test_those_who_only_look_do_not_stop_each_other(tmp_path: Path) -> None:
+    """After a kill the file is still there, and a launcher lets all its processes look at the same moment."""
+    (tmp_path / "run.lock").write_text("process 99999 on a machine that is gone\n")
+    with ThreadPoolExecutor(4) as pool:
+        looks = [pool.submit(check_not_running, tmp_path) for _ in range(400)]
+    assert [look.exception() for look in looks] == [None] * 400
 
 
 def test_a_lock_file_that_nobody_holds_is_taken(tmp_path: Path) -> None:

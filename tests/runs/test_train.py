@@ -203,6 +203,18 @@ def test_a_stop_during_validation_is_heeded_and_costs_nothing(start: Start) -> N
     assert without_rates(resumed.history) == without_rates(whole.history)
 
 
+def test_a_signal_that_a_launcher_sends_twice_does_not_cut_the_export(start: Start) -> None:
+    class StopTwice(StopAt):
+        def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
+            super().__call__(event, facts)
+            if event == "stage" and str(facts["name"]).startswith("Exporting"):
+                signal.raise_signal(signal.SIGTERM)
+
+    run = start(on_event=StopTwice(2, signal.SIGTERM))
+    assert (run.status, run.exit_code) == ("stopped", 143)
+    assert run.bundle.weights_path.is_file()
+
+
 def test_the_signals_are_given_back(start: Start) -> None:
     before = signal.getsignal(signal.SIGINT)
     start(epochs=1, on_event=StopAt(1))

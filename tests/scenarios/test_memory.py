@@ -72,7 +72,11 @@ def train_here(out: str, way: str) -> None:
 def test_a_run_that_is_out_of_memory_says_so_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
     told = [
         subprocess.run(
-            [sys.executable, __file__, str(tmp_path / name), way], capture_output=True, encoding="utf-8", check=False
+            [sys.executable, __file__, str(tmp_path / name), way],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=300,
         )
         for name, way in (("whole", "whole"), ("short", "leak"), ("short", "whole"))
     ]

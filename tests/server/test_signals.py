@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from tests.server.conftest import build_service
 
+from manylabel.server import model
 from manylabel.server.run import StopBySignal
 
 
@@ -61,11 +62,11 @@ def test_a_load_that_fails_in_an_unforeseen_way_is_said_and_the_next_signal_stil
     loads: list[threading.Event] = [threading.Event(), threading.Event()]
     waiting = iter(loads)
 
-    def reload() -> bool:
+    def load(_: str) -> None:
         next(waiting).set()
         raise MemoryError("no room")
 
-    monkeypatch.setattr(service.place, "reload", reload)
+    monkeypatch.setattr(model, "load_checked", load)
 
     async def signal_twice() -> None:
         with StopBySignal(uvicorn.Server(uvicorn.Config("")), service).listen():
@@ -76,5 +77,6 @@ def test_a_load_that_fails_in_an_unforeseen_way_is_said_and_the_next_signal_stil
 
     asyncio.run(signal_twice())
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        "The model stays as it was."
+        "The model stays as it was: no room"
     ] * 2
+    assert service.counters.reloads.read("failed") == 2

@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def test_there_is_never_a_moment_without_a_whole_checkpoint(path: Path) -> None:
     step(*state, count=1)
     save_checkpoint(path, *state, PROGRESS, IDENTITY)
     previous = path.with_name("previous.safetensors")
-    is_over, looks, failures = threading.Event(), [0], []
+    is_over, looks, failures, number = threading.Event(), [0], [], 0
 
     def look() -> None:
         while not is_over.is_set():
@@ -188,13 +189,17 @@ def test_there_is_never_a_moment_without_a_whole_checkpoint(path: Path) -> None:
                 failures.append(looks[0])
             time.sleep(0.0005)
 
-    looker = threading.Thread(target=look)
-    looker.start()
-    for number in range(200):
-        save_checkpoint(path, *state, replace(PROGRESS, step=number), IDENTITY)
-    is_over.set()
-    looker.join()
-    assert looks[0] > 20
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            until = time.monotonic() + 60
+            while not looking.done() and time.monotonic() < until and (looks[0] < 100 or number < 200):
+                number += 1
+                save_checkpoint(path, *state, replace(PROGRESS, step=number), IDENTITY)
+        finally:
+            is_over.set()
+        looking.result()
+    assert (number >= 200, looks[0] >= 100) == (True, True)
     assert failures == []
 
 

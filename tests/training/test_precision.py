@@ -118,5 +118,11 @@ def test_the_table_says_what_is_used() -> None:
         "Precision, measured with this model on this machine:",
         "  bf16                     98 images/s",
         "  fp32                     66 images/s  used",
+        "  To be used, numbers of 16 bits have to be 25 % faster, others 10 %.",
+    ]
+    fastest = precision.PrecisionChoice("bf16", {"fp32": 66.4, "bf16": 98.0})
+    assert fastest.describe().splitlines()[1:] == [
+        "  bf16                     98 images/s  used",
+        "  fp32                     66 images/s",
     ]
     assert precision.PrecisionChoice("fp32", {}).describe() == ""

@@ -150,12 +150,15 @@ def test_a_tracker_that_does_not_start_stops_the_run_before_it_begins(
 
 
 def test_trackers_that_have_started_are_ended_where_another_one_does_not_start(tmp_path: Path) -> None:
-    first, second, third = FakeTracker(), FakeTracker(breaks="start"), FakeTracker()
-    tracking = Tracking({"first": first, "second": second, "third": third}, tmp_path, lambda *_: None)
-    with pytest.raises(ConfigError):
+    first, other, second, third = (FakeTracker(breaks) for breaks in ("finish", "", "start", ""))
+    told: Told = []
+    trackers = {"first": first, "other": other, "second": second, "third": third}
+    tracking = Tracking(trackers, tmp_path, lambda *event: told.append(event))
+    with pytest.raises(ConfigError, match="second does not start"):
         tracking.start({}, [])
-    assert [call[0] for call in first.calls] == ["start", "config", "finish"]
+    assert [call[0] for call in other.calls] == ["start", "config", "finish"]
     assert second.calls == third.calls == []
+    assert told == [], "the run does not go on"
 
 
 def test_names_that_do_not_exist_are_listed_with_the_nearest() -> None:

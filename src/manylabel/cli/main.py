@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import inspect as signatures
 import io
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 
 import typer
 
-from manylabel.errors import ManylabelError, RunError, explain_missing_module
+from manylabel.errors import ManylabelError, RunError, build_message, explain_missing_module
 from manylabel.training.config import TrainConfig
 
 EXIT_WRONG_USE = 2
@@ -684,7 +685,7 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows a question mark
     try:
-        app()
+        _run_and_flush()
     except ManylabelError as error:
         _fail(error)
     except ModuleNotFoundError as error:
@@ -692,12 +693,46 @@ def run() -> None:
         if explained is error:
             raise
         _fail(explained)
+
+
+def _run_and_flush() -> None:
+    """Run the command and write what it printed: else a full disk shows only when Python ends, as a traceback.
+
+    Raises:
+        RunError: standard output cannot be written.
+    """
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno != errno.ENOSPC or error.filename is not None or _can_print():
             raise
-        _fail(RunError("output: there is no space left for what is printed. The files that were written are whole."))
+        _silence(sys.stdout)
+        problem = "what the command prints cannot be written (no space left)"
+        raise RunError(build_message("standard output", problem, do="Free space, or let it go elsewhere")) from error
+
+
+def _can_print() -> bool:
+    """Return whether standard output takes a line."""
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what a stream still holds back go nowhere: Python would try once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _fail(error: Exception) -> NoReturn:
-    typer.echo(f"Error: {error}", err=True)
+    try:
+        typer.echo(f"Error: {error}", err=True)
+    except OSError:  # nobody can be told
+        _silence(sys.stderr)
     sys.exit(EXIT_WRONG_USE)

@@ -23,6 +23,9 @@ _HEAD = struct.Struct("<4sIII")
 """The mark, width, height, and the checksum of the pixels."""
 
 _MARK = b"mli1"
+_BLOCK_BYTES = 4096
+"""A full disk takes names of files, and no block of one."""
+
 _MAX_PIXELS = 4_000_000
 """A larger image takes longer to read than it is worth, and fills the disk."""
 
@@ -53,11 +56,13 @@ class ImageCache:
                 self.is_writable = _write(entry, image)
         return image
 
-    def describe_problem(self) -> str:
-        """Return a warning where nothing can be kept in the folder; "" where it can."""
+    def prepare(self) -> str:
+        """Make the folder, and return a warning where nothing can be kept in it; "" where it can."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(bytes(_BLOCK_BYTES))
+                file.flush()
                 return ""
         except OSError as error:
             reason = error.strerror if error.strerror else str(error)

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+from manylabel.cores import count_cores
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.images import ImageError, load_image, read_header, read_image_file
 from manylabel.data.perceptual_hash import hash_image
@@ -74,7 +75,7 @@ def scan_images(
         on_note: told in a sentence if the cache cannot be used.
         num_threads: how many images are decoded at once; None takes a thread per core. It never changes a result.
     """
-    threads = num_threads if num_threads is not None else (os.cpu_count() or 1)
+    threads = num_threads if num_threads is not None else count_cores()
     kept = _FactsCache(cache, on_note)
     facts: list[ImageFacts] = []
     records = annotations.records

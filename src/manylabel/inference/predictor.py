@@ -14,6 +14,7 @@ import onnxruntime
 from PIL import Image
 
 from manylabel.bundle.bundle import Bundle, load_bundle
+from manylabel.cores import count_cores
 from manylabel.data.annotations import Annotations
 from manylabel.data.images import ImageError
 from manylabel.data.preprocess import Preprocess
@@ -128,7 +129,7 @@ class Predictor:
         self, sources: Iterable[tuple[str, ImageSource]]
     ) -> Iterator[tuple[str, npt.NDArray[np.float32] | ImageError]]:
         waiting: deque[tuple[str, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max_workers=min(8, count_cores())) as pool:
             try:
                 for name, source in sources:
                     waiting.append((name, pool.submit(self._prepare, source, name)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from manylabel.cores import count_cores
 
 _PACKAGES = ("manylabel", "torch", "torchvision", "timm", "accelerate", "numpy", "Pillow", "onnxruntime", "pyarrow")
 
@@ -28,5 +29,5 @@ def collect_hardware(device: str, num_processes: int = 1) -> dict[str, Any]:
         "num_processes": num_processes,
         "machine": platform.machine(),
         "system": platform.system(),
-        "num_cores": os.cpu_count(),
+        "num_cores": count_cores(),
     }

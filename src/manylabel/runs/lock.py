@@ -57,7 +57,7 @@ def check_not_running(folder: Path) -> None:
     except OSError:
         return  # there is none, or the run itself will say why it cannot work here
     try:
-        _try_lock(descriptor, folder)
+        _lock(descriptor, folder)
     finally:
         os.close(descriptor)
 
@@ -71,7 +71,7 @@ def _acquire(folder: Path) -> int:
         except OSError as error:
             raise RunError(describe_write_error(path, 0, error)) from error
         try:
-            _lock_soon(descriptor, folder)
+            _lock(descriptor, folder)
             # A run that ended in between took the file away: what is locked now is no longer in the folder.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 os.ftruncate(descriptor, 0)
@@ -83,25 +83,28 @@ def _acquire(folder: Path) -> int:
         os.close(descriptor)
 
 
-def _lock_soon(descriptor: int, folder: Path) -> None:
-    """Lock an open file, also where somebody is just looking whether it is locked.
-
-    Raises:
-        RunError: as `_try_lock`.
-    """
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < until:
-        with contextlib.suppress(RunError):
-            return _try_lock(descriptor, folder)
-        time.sleep(_PATIENCE_SECONDS / 20)
-    return _try_lock(descriptor, folder)
-
-
-def _try_lock(descriptor: int, folder: Path) -> None:
-    """Lock an open file or stop at once.
+def _lock(descriptor: int, folder: Path) -> None:
+    """Lock an open file; one that stays locked for half a second is held by a run, and not just looked at.
 
     Raises:
         RunError: somebody else has it, or the file system has no locks.
+    """
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not _try_lock(descriptor, folder):
+        if time.monotonic() > until:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            holder = os.read(descriptor, 400).decode("utf-8", "replace").strip()
+            who = holder if holder else "a process that has just started"
+            do = "Wait until it has ended, stop it, or choose another --out"
+            raise RunError(build_message(folder, f"another run works here: {who}", do=do))
+        time.sleep(_PATIENCE_SECONDS / 20)
+
+
+def _try_lock(descriptor: int, folder: Path) -> bool:
+    """Lock an open file and return whether that could be done at once.
+
+    Raises:
+        RunError: the file system has no locks.
     """
     try:
         if sys.platform == "win32":
@@ -115,15 +118,12 @@ def _try_lock(descriptor: int, folder: Path) -> None:
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in _HELD:
-            reason = error.strerror if error.strerror else str(error)
-            problem = f"the folder cannot be locked against other runs ({reason})"
-            raise RunError(build_message(folder, problem, do="Choose an --out on another file system")) from error
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        holder = os.read(descriptor, 400).decode("utf-8", "replace").strip()
-        who = holder if holder else "a process that has just started"
-        do = "Wait until it has ended, stop it, or choose another --out"
-        raise RunError(build_message(folder, f"another run works here: {who}", do=do)) from error
+        if error.errno in _HELD:
+            return False
+        reason = error.strerror if error.strerror else str(error)
+        problem = f"the folder cannot be locked against other runs ({reason})"
+        raise RunError(build_message(folder, problem, do="Choose an --out on another file system")) from error
+    return True
 
 
 def _close_in_child() -> None:

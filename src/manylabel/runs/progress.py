@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class _LogConsole(Console):
+    """A console whose reader may go away: rich would end the program there."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class TerminalProgress:
@@ -18,7 +24,7 @@ class TerminalProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console if console is not None else Console(stderr=True, highlight=False)
+        self.console = console if console is not None else _LogConsole(stderr=True, highlight=False)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -34,23 +40,27 @@ class TerminalProgress:
         self._is_mute = False
 
     def __enter__(self) -> TerminalProgress:
-        self._bars.start()
+        self._write(self._bars.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            self._bars.stop()
+        self._write(self._bars.stop)
 
     def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
         """Show one event; one that is not known is not shown."""
-        show = None if self._is_mute else getattr(self, f"_show_{event}", None)
-        if show is None:
+        show = getattr(self, f"_show_{event}", None)
+        if show is not None:
+            self._write(lambda: show(facts))
+
+    def _write(self, act: Callable[[], None]) -> None:
+        """Write something; where that fails (the disk of the log is full, its reader is gone) nothing more is tried."""
+        if self._is_mute:
             return
         try:
-            show(facts)
-        except OSError:  # the disk that a log goes to is full, say: no reason to lose a run
+            act()
+        except OSError:
             self._is_mute = True
 
     def _show_note(self, facts: Mapping[str, Any]) -> None:

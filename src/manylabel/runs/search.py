@@ -150,7 +150,7 @@ def search(
     return found
 
 
-_STOPPING = "Stopping after this step; the same command goes on. Press Ctrl-C again to leave at once."
+_STOPPING = "Stopping here; the same command goes on. Press Ctrl-C again to leave at once."
 
 
 def _conclude(trials: TrialRunner, folder: Path, name: str, num_repeats: int) -> Search:

@@ -19,12 +19,24 @@ _SAME_REQUEST_SECONDS = 1.0
 
 @dataclass
 class StopRequest:
-    """Which signal asked for an end; None while nobody did."""
+    """Which signal asked for an end; None while nobody did.
 
+    `on_notice` is called by the first question that is answered with yes: not by the handler, which may interrupt a
+    print.
+    """
+
+    on_notice: Callable[[], None] | None = None
     signal_number: int | None = None
+    _received_at: float = 0.0
+    _is_told: bool = False
+    _is_closed: bool = False
 
     def __call__(self) -> bool:
         """Return whether somebody asked."""
+        if self.signal_number is not None and not self._is_told:
+            self._is_told = True
+            if self.on_notice is not None:
+                self.on_notice()
         return self.signal_number is not None
 
     @property
@@ -32,42 +44,28 @@ class StopRequest:
         """128 and the signal's number, as a shell expects: 130 for Ctrl-C, 143 for SIGTERM."""
         return 0 if self.signal_number is None else 128 + self.signal_number
 
+    def close(self) -> None:
+        """Let a first signal leave at once from here on: nobody asks any more."""
+        self._is_closed = True
 
-@contextmanager
-def stop_on_signal(on_request: Callable[[], None] | None = None) -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request, and a second into KeyboardInterrupt or an exit with 143.
-
-    Signals within a second of the first are the same request. Outside the main thread signals cannot be caught, and
-    stay what they were.
-
-    Args:
-        on_request: called once, in a thread of its own: a handler that prints could meet a print that it interrupted.
-    """
-    request = StopRequest()
-    is_over = threading.Event()
-    received_at = 0.0
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        nonlocal received_at
-        if request.signal_number is None:
-            request.signal_number, received_at = number, time.monotonic()
-            is_over.set()
-        elif time.monotonic() - received_at > _SAME_REQUEST_SECONDS:
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal: a request, the same one again, or the end."""
+        if self.signal_number is None and not self._is_closed:
+            self.signal_number, self._received_at = number, time.monotonic()
+        elif self.signal_number is None or time.monotonic() - self._received_at > _SAME_REQUEST_SECONDS:
             _leave(number, frame)
 
-    def tell() -> None:
-        is_over.wait()
-        if request() and on_request is not None:
-            on_request()
 
-    teller = threading.Thread(target=tell, name="tells of a stop", daemon=True)
-    teller.start()
-    try:
-        with _handle({signal.SIGINT: receive, signal.SIGTERM: receive}):
-            yield request
-    finally:
-        is_over.set()
-        teller.join()
+@contextmanager
+def stop_on_signal(on_notice: Callable[[], None] | None = None) -> Iterator[StopRequest]:
+    """Turn the first Ctrl-C or SIGTERM into a request, and a second into KeyboardInterrupt or an exit with 143.
+
+    Signals within a second of the first are the same request, also after `close`. Outside the main thread signals
+    cannot be caught, and stay what they were.
+    """
+    request = StopRequest(on_notice)
+    with _handle({signal.SIGINT: request.receive, signal.SIGTERM: request.receive}):
+        yield request
 
 
 @contextmanager

@@ -46,7 +46,7 @@ from manylabel.runs.facts import collect_hardware, collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
 from manylabel.runs.lock import lock_run_folder
 from manylabel.runs.progress import TerminalProgress
-from manylabel.runs.signals import exit_on_sigterm, stop_on_signal
+from manylabel.runs.signals import StopRequest, exit_on_sigterm, stop_on_signal
 from manylabel.runs.tables import Tables, prepare_tables
 from manylabel.runs.tune import describe_tuning
 from manylabel.training.checkpoints import Progress, load_checkpoint, mend_checkpoints, restore_best
@@ -93,9 +93,9 @@ def train(
 ) -> Run:
     """Train a model, choose its thresholds on the validation images, judge it and write the whole run folder.
 
-    The first Ctrl-C (or SIGTERM) ends the run after the step under way and still writes a model; a second one leaves
-    at once. `TrainConfig(resume=True)` goes on bit for bit. Of several processes (torchrun, accelerate launch) only the
-    main one returns; the others end in here with exit code 0.
+    The first Ctrl-C (or SIGTERM) ends the run after the step under way and still writes a model; a second one, a second
+    or more later, leaves at once. `TrainConfig(resume=True)` goes on bit for bit. Of several processes (torchrun,
+    accelerate launch) only the main one returns; the others end in here with exit code 0.
 
     Args:
         train: the images to learn from.
@@ -168,10 +168,14 @@ def _train_in(
         _save_config(folder, setup, tables, network)
         save_delimited(tables.merge(), folder.data)
     name, history = folder.path.resolve().name, progress.history
-    with start_tracking(
-        setup.parts.config.to_dict(), folder.tracking, history, tell, run_name=name, is_resumed=config.resume
-    ) as tracking:
-        status, exit_code = _run_to_end(setup, progress, tracking.tell)
+    with (
+        start_tracking(
+            setup.parts.config.to_dict(), folder.tracking, history, tell, run_name=name, is_resumed=config.resume
+        ) as tracking,
+        stop_on_signal(lambda: tell("note", {"message": _STOPPING})) as request,
+    ):
+        status, exit_code = _run_to_end(setup, progress, tracking.tell, request)
+        request.close()
         processes.leave()
         if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
             tell("note", {"message": "No epoch has ended: the model is that of the last step."})
@@ -269,18 +273,19 @@ def _load_progress(setup: Setup, folder: RunFolder, tell: OnEvent) -> Progress:
     return progress
 
 
-def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent) -> tuple[str, int]:
+_STOPPING = "Stopping here, then writing the model. Press Ctrl-C again to leave at once."
+
+
+def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent, request: StopRequest) -> tuple[str, int]:
     """Return how the loop ended, and the exit code that says so to a shell."""
     if progress.is_finished:
         return "early" if progress.epoch < setup.parts.config.epochs else "finished", 0
-    message = "Stopping after this step, then writing the model. Press Ctrl-C again to leave at once."
-    with stop_on_signal(lambda: tell("note", {"message": message})) as request:
-        try:
-            status = run_loop(setup.parts, progress, tell, request)
-        finally:
-            end_workers(setup.parts.train_loader)
-            end_workers(setup.parts.val_loader)
-        codes = setup.parts.processes.gather_texts(str(request.exit_code))
+    try:
+        status = run_loop(setup.parts, progress, tell, request)
+    finally:
+        end_workers(setup.parts.train_loader)
+        end_workers(setup.parts.val_loader)
+    codes = setup.parts.processes.gather_texts(str(request.exit_code))
     return status, max(map(int, codes)) if status == "stopped" else 0
 
 

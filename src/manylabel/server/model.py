@@ -75,12 +75,13 @@ class ModelPlace:
         self._counters = counters
 
     def reload(self) -> bool:
-        """Load the path again and, where the new model can answer, take it; else the old one stays."""
+        """Load the path again and, where the new model can answer, take it; else the old one stays, whatever failed."""
         try:
             loaded = load_checked(self.path)
-        except ManylabelError as error:
+        except Exception as error:
             self._counters.reloads.add("failed")
-            log.error("The model stays as it was: %s", error)
+            is_foreseen = isinstance(error, ManylabelError)
+            log.error("The model stays as it was: %s", error, exc_info=None if is_foreseen else error)
             return False
         self._counters.reloads.add("done")
         log.warning("Serving model %s now, before it was %s.", loaded.digest, self.current.digest)

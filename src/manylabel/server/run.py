@@ -231,14 +231,14 @@ class StopBySignal:
             self._start_reload()
 
     def _start_reload(self) -> None:
+        if self._service.is_draining:
+            return  # nobody would ask the new model
         self._is_reload_due = False
         self._reload = asyncio.get_running_loop().run_in_executor(None, self._service.place.reload)
         self._reload.add_done_callback(self._end_reload)
 
-    def _end_reload(self, reload: asyncio.Future[bool]) -> None:
-        if not reload.cancelled() and (error := reload.exception()) is not None:
-            log.error("The model stays as it was.", exc_info=error)
+    def _end_reload(self, _: asyncio.Future[bool]) -> None:
         self._reload = None
         # A signal that came while the model was read may be about files that were written after it.
-        if self._is_reload_due and not self._service.is_draining:
+        if self._is_reload_due:
             self._start_reload()

@@ -74,6 +74,9 @@ class PrecisionChoice:
         lines = [
             f"  {name:<20}{rate:>7.0f} images/s{'  used' if name == self.precision else ''}" for name, rate in rates
         ]
+        if rates[0][0] != self.precision:
+            leads = f"{_LEAD_OF_BF16 - 1:.0%} faster, others {_LEAD - 1:.0%}".replace("%", " %")
+            lines.append(f"  To be used, numbers of 16 bits have to be {leads}.")
         return "\n".join(["Precision, measured with this model on this machine:", *lines])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,7 @@ from manylabel.losses import Loss, build_loss, describe_loss
 from manylabel.losses.counts import LabelCounts
 from manylabel.models.backbones import Backbone, build_backbone
 from manylabel.models.classifier import Classifier, build_classifier, find_feature_shape
-from manylabel.training.budget import plan_epochs
+from manylabel.training.budget import measure_checkpoint, plan_epochs
 from manylabel.training.config import TrainConfig, parse_budget_seconds
 from manylabel.training.ema import build_average
 from manylabel.training.events import OnEvent
@@ -136,7 +136,15 @@ def build_setup(
     with processes.main_first():  # what it computes of a frozen backbone the others find on the disk
         sources = _build_sources(config, network, train, val, device, tell)
     model = sources.model.to(device)
-    config, precision = _resolve(config, sources, chosen_loss, device, tell, resolved, processes, started)
+    config, precision = _resolve(
+        config,
+        resolved,
+        processes,
+        lambda: _measure(
+            config, sources, chosen_loss, device, tell,
+            num_processes=processes.count, checkpoints=checkpoints, started=started,
+        ),
+    )  # fmt: skip
     if processes.count > 1 and device.type == "cuda":
         share_norms_on_gpu(model)
     is_images = len(sources.input_shape) == 3
@@ -211,7 +219,7 @@ def _build_sources(
     augmentation = build_augmentation(parse_augment(config.augment), preprocess)
     images = ImageCache(config.image_cache) if config.image_cache else None
     if images is not None:
-        tell("note", {"message": images.describe_problem()})
+        tell("note", {"message": images.prepare()})
     return _Sources(
         classifier,
         ImageDataset(train, preprocess, augmentation, images, parse_mix(config.mix)),
@@ -255,22 +263,14 @@ def _reset_accelerator(mixed_precision: str) -> Accelerator:
 
 def _resolve(
     config: TrainConfig,
-    sources: _Sources,
-    loss: Loss,
-    device: torch.device,
-    tell: OnEvent,
     resolved: Mapping[str, Any] | None,
     processes: Processes,
-    started: float,
+    measure: Callable[[], dict[str, Any]],
 ) -> tuple[TrainConfig, PrecisionChoice]:
-    """Turn `precision auto` and `budget` into what they come to on this machine, or came to when the run began.
-
-    Args:
-        started: when the budget began, on the clock of `time.perf_counter`.
-    """
+    """Turn `precision auto` and `budget` into what they come to on this machine, or came to when the run began."""
     if resolved is None:
         # One process measures for all: what differs from machine to machine must not decide differently.
-        resolved = processes.ask_main(lambda: _measure(config, sources, loss, device, tell, processes.count, started))
+        resolved = processes.ask_main(measure)
     epochs = int(resolved["epochs"]) if config.budget else config.epochs
     precision = PrecisionChoice(str(resolved["precision"]), resolved.get("measured_images_per_second", {}))
     return replace(config, epochs=epochs), precision
@@ -282,10 +282,16 @@ def _measure(
     loss: Loss,
     device: torch.device,
     tell: OnEvent,
+    *,
     num_processes: int,
+    checkpoints: Path,
     started: float,
 ) -> dict[str, Any]:
-    """Return what this machine suggests, as a run folder keeps it under `resolved`, and tell it."""
+    """Return what this machine suggests, as a run folder keeps it under `resolved`, and tell it.
+
+    Args:
+        started: when the data and the network began to be prepared, on the clock of `time.perf_counter`.
+    """
     num_labels = len(sources.train.annotations.label_space)
     size = (sources.input_shape, -(-config.batch_size // num_processes), num_labels)
     must_measure = bool(config.budget)
@@ -294,8 +300,16 @@ def _measure(
     epochs = config.epochs
     if config.budget:
         rate = precision.images_per_second[precision.precision]
-        seconds = parse_budget_seconds(config.budget) - (time.perf_counter() - started)
-        plan = plan_epochs(seconds, sources.train, len(sources.val), rate, config.workers, num_processes)
+        plan = plan_epochs(
+            parse_budget_seconds(config.budget),
+            sources.train,
+            len(sources.val),
+            rate,
+            config.workers,
+            num_processes,
+            spent_seconds=time.perf_counter() - started,
+            checkpoint_seconds=measure_checkpoint(checkpoints, sources.model, has_average=config.ema > 0),
+        )
         tell("note", {"message": plan.describe(config.budget)})
         epochs = plan.epochs
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -125,18 +126,19 @@ class Tracking:
         Raises:
             ConfigError: a tracker does not start.
         """
-        started: dict[str, GeneralTracker] = {}
+        started: list[GeneralTracker] = []
         for name, tracker in self._trackers.items():
             try:
                 tracker.start()
-                started[name] = tracker
+                started.append(tracker)
                 if name not in self._states:
                     tracker.store_init_configuration({key: _as_setting(value) for key, value in config.items()})
                     self._states[name] = {"run_id": _find_run_id(tracker), "num_epochs": 0}
                 self._log_epochs(name, tracker, history[self._states[name]["num_epochs"] :])
             except Exception as error:
-                self._trackers = started
-                self._for_each(lambda _, other: other.finish())
+                for other in started:
+                    with contextlib.suppress(Exception):
+                        other.finish()
                 problem = f"{name} does not start ({_describe(error)})"
                 raise ConfigError(build_message("track", problem, do=f"Put it right, or leave {name} out")) from error
         self._save_states()

@@ -83,7 +83,8 @@ def _ignore_deaths_in_destructors() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        if sys.unraisablehook is show_others:  # another run of this process may have put its own in place since
+            sys.unraisablehook = before
 
 
 def explain_death(error: Exception) -> str:
