@@ -11,7 +11,7 @@ from manylabel.data.checks import find_findings
 from manylabel.data.cures import CURES, DECIDED_BY_READING, CuredTable, cure_findings, merge_labels
 from manylabel.data.duplicates import find_duplicate_findings
 from manylabel.data.findings import FINDING_KINDS, build_finding
-from manylabel.data.perceptual_hash import THUMBNAIL_SIDE_PX
+from manylabel.data.perceptual_hash import COLOUR_SIDE_PX, THUMBNAIL_SIDE_PX
 from manylabel.data.regions import Region
 from manylabel.data.scan import ImageFacts
 from manylabel.errors import DataError
@@ -128,7 +128,7 @@ def facts_of(**digest_of: str) -> list[ImageFacts]:
         pixels = rng[digest[0].lower()]
         bits = int.from_bytes(pixels[:8].tobytes(), "big")
         mirror = int.from_bytes(pixels[8:16].tobytes(), "big")
-        thumbnail = pixels[: THUMBNAIL_SIDE_PX**2].tobytes()
+        thumbnail = pixels[: THUMBNAIL_SIDE_PX**2 + 2 * COLOUR_SIDE_PX**2].tobytes()
         facts.append(
             ImageFacts(f"{name[1:]}.jpg", digest=digest, hash_bits=bits, mirror_bits=mirror, thumbnail=thumbnail)
         )

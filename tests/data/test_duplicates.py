@@ -114,6 +114,17 @@ def test_drawings_on_the_same_paper_are_no_relatives(tmp_path: Path) -> None:
     assert [group for group in find_relatives(scan_images(table)) if group.kind == "near"] == []
 
 
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_the_same_shape_in_another_colour_is_another_picture(is_mirrored: bool) -> None:
+    blue, red = (40, 70, 190), (160, 35, 40)  # equally bright
+    images = [Image.new("RGB", (60, 40), (210, 210, 210)) for _ in range(2)]
+    for image, colour in zip(images, (blue, red), strict=True):
+        image.paste(colour, (5, 8, 25, 20))
+    turned = ImageOps.mirror(images[1]) if is_mirrored else images[1]
+    assert find_relatives(look(images[0], turned)) == []
+    assert find_relatives(look(images[0], ImageOps.mirror(images[0]))) == [Relatives((0, 1), "near")]
+
+
 def test_findings_say_what_duplicates_do() -> None:
     table = build_table(draw(1), draw(2), encode_again(draw(1)), draw(2))
     facts = scan_images(table)

@@ -147,14 +147,14 @@ def test_mined_rules_are_proposed_and_not_applied(run: Path) -> None:
 def test_the_outcome_is_said_in_words() -> None:
     text = describe_tuning(tune_policy(draw(400), Choice("f1", "auto")))
     assert text.startswith("Decisions for the goal f1. Worth it: f1_macro rises from 0.")
-    assert "cross-fitted on 400 images; the gain is +0." in text
+    assert "\nCross-fitted on 400 images; the gain is +0." in text
     assert "\nCalibration: " in text
     assert describe_tuning(tune_policy(draw(400), Choice("half"))) == (
         "Decisions for the goal half. Nothing was tuned."
     )
     assert describe_tuning(tune_policy(draw(3), Choice("f1"))).splitlines() == [
         "Decisions for the goal f1. Too few images to say what that brings.",
-        "3 of 3 labels share one threshold: too few known positives, or no negative: day, dog, night.",
+        "3 of 3 labels share one threshold (too few known positives, or no negative): day, dog, night.",
     ]
     promise = describe_tuning(tune_policy(draw(400), Choice("recall,at_least=0.9")))
     assert " Asked: recall_macro of at least 0.9; reached: 0." in promise

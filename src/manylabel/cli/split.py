@@ -131,8 +131,7 @@ def _describe(annotations: Annotations, relatives: Sequence[Sequence[str]], fres
             yield f"Missing: {finding.message} {finding.fix}."
     if relatives:
         yield (
-            f"Copies of one picture (equal, resized, encoded again or mirrored) stayed together: "
-            f"images {sum(map(len, relatives)):,}, pictures {len(relatives):,}."
+            f"Copies of one picture stayed together: images {sum(map(len, relatives)):,}, pictures {len(relatives):,}."
         )
     num_kept = 0 if fresh else sum(record.part is not None for record in annotations.records)
     if num_kept == len(annotations):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from manylabel.data.annotations import Annotations
 from manylabel.data.findings import Finding, build_finding
-from manylabel.data.perceptual_hash import THUMBNAIL_SIDE_PX
+from manylabel.data.perceptual_hash import COLOUR_SIDE_PX, THUMBNAIL_SIDE_PX
 from manylabel.data.scan import ImageFacts
 from manylabel.errors import join_names
 
@@ -29,6 +29,10 @@ _MIN_CORRELATION = 0.97
 """How alike thumbnails have to be besides: measured, the same photograph resized or encoded again stays above, and
 different drawings on the same paper, whose hashes do meet, below (docs/experiments.md)."""
 
+_MAX_COLOUR_DIFFERENCE = 16
+"""How far (of 255) the colour of a sixteenth of the image may be off: copies stay within 9 (docs/experiments.md), and
+the same shape in another colour is another picture."""
+
 _FLAT = 3.0
 """Below this standard deviation (of 255) an image shows next to nothing, and its hash is noise."""
 
@@ -45,7 +49,8 @@ def find_relatives(facts: Sequence[ImageFacts]) -> list[Relatives]:
     """Return the groups of rows that show the same picture, in the order of their first row; no row is in two.
 
     Exact ones have the same bytes. Near ones have hashes within `MAX_DISTANCE` bits, upright or mirrored, and
-    thumbnails that differ by little beside their contrast; images that show next to nothing are only ever exact.
+    thumbnails that differ by little beside their contrast and in colour; images that show next to nothing are only ever
+    exact.
     """
     group_of = _Groups(len(facts))
     first_of: dict[str, int] = {}
@@ -66,19 +71,23 @@ def _find_near(facts: Sequence[ImageFacts], rows: Sequence[int]) -> Iterator[tup
     """Yield the pairs of rows whose hashes and thumbnails are alike."""
     if not rows:
         return
-    side = THUMBNAIL_SIDE_PX
-    thumbs_NHW = np.frombuffer(b"".join(facts[row].thumbnail for row in rows), np.uint8).reshape(-1, side, side)
+    side, colour_side = THUMBNAIL_SIDE_PX, COLOUR_SIDE_PX
+    bytes_NK = np.frombuffer(b"".join(facts[row].thumbnail for row in rows), np.uint8).reshape(len(rows), -1)
+    thumbs_NHW = bytes_NK[:, : side**2].reshape(-1, side, side)
     contrast_N = thumbs_NHW.std(axis=(1, 2))
     shown = np.flatnonzero(contrast_N >= _FLAT)
     bits_N = np.array([facts[rows[int(position)]].hash_bits for position in shown], np.uint64)
     mirror_N = np.array([facts[rows[int(position)]].mirror_bits for position in shown], np.uint64)
+    colours_NCHW = bytes_NK[shown, side**2 :].reshape(-1, 2, colour_side, colour_side).astype(np.int16)
     thumbs_NHW = thumbs_NHW[shown].astype(np.float32)
     thumbs_NHW = (thumbs_NHW - thumbs_NHW.mean(axis=(1, 2), keepdims=True)) / contrast_N[shown, None, None]
     for is_mirrored, pairs in ((False, find_near_pairs(bits_N)), (True, find_near_pairs(bits_N, mirror_N))):
         for start in range(0, len(pairs), 65_536):
             first, second = pairs[start : start + 65_536].T
-            other = thumbs_NHW[second][:, :, ::-1] if is_mirrored else thumbs_NHW[second]
-            alike = (thumbs_NHW[first] * other).mean(axis=(1, 2)) >= _MIN_CORRELATION
+            turn = slice(None, None, -1 if is_mirrored else 1)
+            alike = (thumbs_NHW[first] * thumbs_NHW[second][..., turn]).mean(axis=(1, 2)) >= _MIN_CORRELATION
+            differences = np.abs(colours_NCHW[first] - colours_NCHW[second][..., turn])
+            alike &= differences.max(axis=(1, 2, 3)) <= _MAX_COLOUR_DIFFERENCE
             for one, two in zip(first[alike], second[alike], strict=True):
                 yield rows[int(shown[one])], rows[int(shown[two])]
 

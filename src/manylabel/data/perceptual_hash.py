@@ -15,6 +15,7 @@ from PIL import Image
 _SIDE = 32
 _LOW = 8
 THUMBNAIL_SIDE_PX = 16
+COLOUR_SIDE_PX = 4
 
 
 def _build_cosines() -> npt.NDArray[np.float32]:
@@ -30,7 +31,10 @@ _ROWS, _COLUMNS = np.array([(row, column) for row in range(1, 9) for column in r
 
 @dataclass(frozen=True, slots=True)
 class PerceptualHash:
-    """The hash of an image and of its mirror image, and a 16 x 16 grey thumbnail to check a match against."""
+    """The hash of an image and of its mirror image, and a thumbnail to check a match against.
+
+    `thumbnail` holds 16 x 16 bytes of grey, then 4 x 4 of blue and 4 x 4 of red colour difference (YCbCr).
+    """
 
     bits: int
     mirror_bits: int
@@ -44,14 +48,16 @@ def hash_image(image: Image.Image) -> PerceptualHash:
         >>> hash_image(Image.new("RGB", (64, 64))).bits
         0
     """
-    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    grey_HW = np.asarray(small, np.float32)
+    small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    grey_HW = np.asarray(small.convert("L"), np.float32)
     frequencies = _COSINES @ grey_HW @ _COSINES.T
     low = frequencies[_ROWS, _COLUMNS]
     # Mirroring turns the sign of the odd horizontal frequencies.
     mirrored = np.where(_COLUMNS % 2 == 1, -low, low)
     thumbnail = grey_HW.reshape(THUMBNAIL_SIDE_PX, 2, THUMBNAIL_SIDE_PX, 2).mean(axis=(1, 3))
-    return PerceptualHash(_to_bits(low), _to_bits(mirrored), np.rint(thumbnail).astype(np.uint8).tobytes())
+    tiny = small.resize((COLOUR_SIDE_PX, COLOUR_SIDE_PX), Image.Resampling.BOX).convert("YCbCr")
+    colours = tiny.getchannel("Cb").tobytes() + tiny.getchannel("Cr").tobytes()
+    return PerceptualHash(_to_bits(low), _to_bits(mirrored), np.rint(thumbnail).astype(np.uint8).tobytes() + colours)
 
 
 def _to_bits(values: npt.NDArray[np.float32]) -> int:

@@ -131,6 +131,8 @@ def _train(
 ) -> Run:
     check_names(config)
     tables = prepare_tables(train, val, test, config.seed, tell)
+    if config.weights == "pretrained":
+        tell("note", {"message": f"Fetching the pretrained weights of {config.backbone}: once, then they are kept."})
     with processes.main_first():  # weights are downloaded once
         network = build_network(config, tables.train)
     tell("note", {"message": describe_weights(network.backbone.report)})

@@ -199,11 +199,9 @@ def describe_gain(policy: DecisionPolicy) -> str:
     at_half, tuned, _, low, high = figures
     verb = "falls" if (tuned < at_half) else "rises"
     moved = f"{gain['metric']} {verb} from {at_half:.3f} at 0.5 to {tuned:.3f}"
-    how = f"cross-fitted on {gain['num_images']:,} images; the gain is {low:+.3f} to {high:+.3f}"
-    if gain["is_worth_it"]:
-        text = f"Worth it: {moved} ({how})."
-    else:
-        text = f"Not worth it, as far as these images tell: {moved} ({how})."
+    verdict = "Worth it" if gain["is_worth_it"] else "Not worth it, as far as these images tell"
+    how = f"Cross-fitted on {gain['num_images']:,} images; the gain is {low:+.3f} to {high:+.3f}."
+    text = f"{verdict}: {moved}.\n{how}"
     if "asked" not in gain:
         return text
     asked, reached = gain["asked"], gain["reached"]
@@ -214,9 +212,9 @@ def describe_gain(policy: DecisionPolicy) -> str:
 def describe_sources(policy: DecisionPolicy) -> str:
     """Return which labels have no threshold of their own, and why; "" where all have."""
     meanings = {
-        "global": "share one threshold: too few known positives, or no negative",
-        "never": "are given to no image: no threshold keeps what the goal asks",
-        "always": "are given to every image: too few positives for what the goal asks",
+        "global": "share one threshold (too few known positives, or no negative)",
+        "never": "are given to no image (no threshold keeps what the goal asks)",
+        "always": "are given to every image (too few positives for what the goal asks)",
     }
     if policy.goal.partition(",")[0] in ("half", "top_k") or policy.goal.endswith("per=image"):
         return ""

@@ -210,8 +210,8 @@ def _build_sources(
             )  # fmt: skip
 
         train_set, val_set = extract(train, "train"), extract(val, "val")
-        message = "The backbone is frozen: the head learns from its features of unchanged images"
-        tell("note", {"message": f"{message}, without --augment and --mix."})
+        message = "Frozen: the head learns from unchanged images, without --augment and --mix."
+        tell("note", {"message": message})
         # The head is the classifier's own: what it learns here the whole model knows.
         model = Classifier(nn.Identity(), classifier.head, config.dropout)
         identity = {"features of the backbone": identify_backbone(backbone, preprocess)}

@@ -87,7 +87,7 @@ def test_the_page_holds_every_number_a_reader_needs(
         assert row["label"] in page.text
         assert f"{row['threshold']:.3f}" in page.text
         assert f"{row['average_precision']:.3f}" in page.text
-    assert "Thresholds chosen for the best F1 of each label, on data data-0." in page.text
+    assert "Thresholds chosen for the best F1 of each label on other images (data data-0)." in page.text
     assert "probability >= threshold" in page.text
     assert "broken.jpg truncated" in page.text
     assert "manylabel train x" in page.text

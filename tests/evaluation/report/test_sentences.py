@@ -53,7 +53,7 @@ def test_a_sound_report_has_nothing_to_warn_of(worked: Report) -> None:
 def test_tuning_is_told_with_what_it_brought(worked: Report) -> None:
     # F1 of a is 2/3 and of b 1; at 0.5 b is never given.
     assert describe_tuning(worked) == (
-        "Thresholds chosen for the best F1 of each label, on data data-0. "
+        "Thresholds chosen for the best F1 of each label on other images (data data-0). "
         "F1 per label: 0.833 with these thresholds, 0.333 at 0.5."
     )
 
@@ -61,7 +61,7 @@ def test_tuning_is_told_with_what_it_brought(worked: Report) -> None:
 def test_numbers_on_the_data_of_the_tuning_are_called_flattering(worked: Report) -> None:
     flattered = dataclasses.replace(worked, judged_on_tuning_data=True)
     assert warn(flattered)[0].startswith("These numbers flatter: the thresholds were chosen on these very images.")
-    assert "(these very images)" in describe_tuning(flattered)
+    assert "for the best F1 of each label on these very images." in describe_tuning(flattered)
 
 
 def test_the_source_of_the_prior_is_told(worked: Report) -> None:

@@ -132,10 +132,11 @@ def _finish(
     if len(missing) == len(annotations):
         raise DataError(_describe_no_images(name, root.folder, annotations.images))
     if missing:
+        verb = "does" if len(missing) == 1 else "do"
         finding = Finding(
             "error",
             "missing-image",
-            f"{len(missing)} of {len(annotations)} images do not exist below {root.folder}: {join_names(missing)}.",
+            f"{len(missing)} of {len(annotations)} images {verb} not exist below {root.folder}: {join_names(missing)}.",
             tuple(missing),
             "Correct the paths in the table, or remove the rows",
         )

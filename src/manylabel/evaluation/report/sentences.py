@@ -107,12 +107,13 @@ def summarise_in_words(report: Report) -> list[str]:
 
 def describe_tuning(report: Report) -> str:
     """Return for what and on which data the thresholds were chosen, and what that brought on these images."""
-    chosen_on = report.policy["chosen_on"]
-    where = f", on data {chosen_on}" if chosen_on else ""
-    these = " (these very images)" if report.judged_on_tuning_data else ""
+    chosen_on, count = report.policy["chosen_on"], report.policy.get("gain", {}).get("num_images")
+    where = f" on {f'{count:,} ' if count else ''}other images (data {chosen_on})" if chosen_on else ""
+    if report.judged_on_tuning_data:
+        where = " on these very images"
     tuned, half = report.metrics["f1_macro"].value, report.at_half["f1_macro"]
     return (
-        f"{describe_goal(report.policy['goal'])}{where}{these}. "
+        f"{describe_goal(report.policy['goal'])}{where}. "
         f"F1 per label: {format_value(tuned)} with these thresholds, {format_value(half)} at 0.5."
     )
 
