@@ -83,6 +83,31 @@ def test_folds_follow_names_and_are_equally_large() -> None:
     assert divide_into_folds(names[::-1]).tolist() == fold_N[::-1].tolist()
 
 
+def test_images_of_one_group_stay_in_one_fold_and_are_one_draw() -> None:
+    predictions = draw(150)
+    copies = [predictions.select(predictions.images) for _ in range(4)]
+    images = tuple(f"{number} {name}" for number, one in enumerate(copies) for name in one.images)
+    assert predictions.targets is not None
+    truth_NL = np.tile(predictions.targets.present_NL(), (4, 1))
+    repeated = Predictions(images, SPACE, np.tile(predictions.probs_NL, (4, 1)), Targets.from_dense(truth_NL))
+    group_of = {image: image.split()[1] for image in images}
+    fold_N = divide_into_folds(images, group_of)
+    assert all(len({fold_N[row] for row in range(place, 600, 150)}) == 1 for place in range(150))
+    assert np.bincount(fold_N).tolist() == [120] * 5
+    single = tune_policy(predictions, Choice(calibrate="auto"))
+    grouped = tune_policy(repeated, Choice(calibrate="auto"), group_of)
+    blind = tune_policy(repeated, Choice(calibrate="auto"))
+    # Four copies of an image say no more than one: the interval is that of 150 images, not of 600.
+    width, grouped_width, blind_width = (
+        tuning.policy.gain["high"] - tuning.policy.gain["low"] for tuning in (single, grouped, blind)
+    )
+    assert grouped_width == pytest.approx(width, rel=0.1)
+    assert blind_width < 0.7 * width
+    loss, grouped_loss, blind_loss = (tuning.losses["platt"] for tuning in (single, grouped, blind))
+    assert grouped_loss.high - grouped_loss.low == pytest.approx(loss.high - loss.low, rel=0.1)
+    assert blind_loss.high - blind_loss.low < 0.7 * (loss.high - loss.low)
+
+
 def test_auto_calibrates_what_is_miscalibrated_and_leaves_the_rest() -> None:
     off = tune_policy(draw(2000, shift=-1.5, slope=2.0), Choice(calibrate="auto"))
     assert off.policy.calibration.method in ("platt", "beta")

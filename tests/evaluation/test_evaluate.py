@@ -50,6 +50,12 @@ LABEL_ROW_KEYS = [
     "false_positives",
     "false_negatives",
     "true_negatives",
+    "precision_low",
+    "precision_high",
+    "recall_low",
+    "recall_high",
+    "f1_low",
+    "f1_high",
 ]
 
 
@@ -84,7 +90,12 @@ def test_the_rows_of_the_labels_are_those_worked_by_hand(worked: Report) -> None
     for row, values in zip(worked.labels, expected, strict=True):
         assert list(row) == LABEL_ROW_KEYS
         assert row["label"] == values[0]
-        assert list(row.values())[1:] == pytest.approx(values[1:], nan_ok=True)
+        assert list(row.values())[1:-6] == pytest.approx(values[1:], nan_ok=True)
+    # Of label a 1 of 2 is right, 1 of 1 found: Wilson's limits are 0.0945 and 0.9055, 0.2065 and 1; of c the same.
+    for row in (worked.labels[0], worked.labels[2]):
+        assert list(row.values())[-6:-2] == pytest.approx([0.0945, 0.9055, 0.2065, 1.0], abs=1e-4)
+        assert (row["f1_low"], row["f1_high"]) == pytest.approx((2 * 0.0945 / 1.0945, 2 * 0.9055 / 1.9055), abs=1e-4)
+    assert all(math.isnan(limit) for limit in list(worked.labels[3].values())[-6:])
 
 
 def test_tuned_thresholds_stand_beside_those_at_one_half(worked: Report) -> None:
@@ -314,6 +325,7 @@ def test_a_part_of_metrics_json_has_the_documented_names_and_null_where_undefine
         "precision",
         "recall",
         "f1",
+        *LABEL_ROW_KEYS[-6:],
     ]
     assert part["undefined"] == ["d"]
 

@@ -13,6 +13,7 @@ from manylabel.evaluation.mistakes import find_mistakes, save_queue
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import Targets
+from manylabel.metrics import resampling
 
 SPACE = LabelSpace(("dog", "sun"))
 PROBS = np.array([[0.9, 0.30], [0.8, 0.28], [0.1, 0.02], [0.2, 0.01], [0.05, 0.29], [0.97, 0.03]])
@@ -35,6 +36,19 @@ def test_a_label_is_judged_by_what_its_own_images_reach() -> None:
     ]
     assert found[0].probability == pytest.approx(0.97)
     assert len(find_mistakes(build(), max_mistakes=1)) == 1
+
+
+def test_many_labels_are_ranked_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    truth_NL = generator.random((50, 30)) < 0.3
+    probs_NL = np.round(np.clip(0.4 * truth_NL + generator.random((50, 30)) * 0.6, 0, 1), 1)  # many ties
+    space = LabelSpace(tuple(f"label {column}" for column in range(30)))
+    images = tuple(f"{row}.jpg" for row in range(50))
+    table = Predictions(images, space, probs_NL, Targets.from_dense(truth_NL))
+    whole, first = find_mistakes(table), find_mistakes(table, 7)
+    monkeypatch.setattr(resampling, "CELLS_AT_ONCE", 200)  # four labels
+    assert find_mistakes(table) == whole
+    assert find_mistakes(table, 7) == first == whole[:7]
 
 
 def test_planted_mistakes_stand_first() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from manylabel.evaluation.reliability import measure_reliability, wilson_interval
+from manylabel.evaluation.reliability import measure_reliability
 from manylabel.metrics.calibration import DEFAULT_NUM_BINS, expected_calibration_error
+from manylabel.metrics.intervals import wilson_interval
 
 
 def test_the_bins_are_those_of_the_calibration_error() -> None:

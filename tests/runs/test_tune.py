@@ -163,6 +163,6 @@ def test_the_outcome_is_said_in_words() -> None:
 def test_labels_that_a_goal_cannot_serve_are_named() -> None:
     policy = DecisionPolicy(SPACE, (0.5, 1, 0), "precision,at_least=0.9", ("label", "never", "always"))
     assert describe_sources(policy) == (
-        "1 of 3 labels are given to no image: no threshold keeps what the goal asks: dog.\n"
-        "1 of 3 labels are given to every image: too few positives for what the goal asks: night."
+        "1 of 3 labels are given to no image (no threshold keeps what the goal asks): dog.\n"
+        "1 of 3 labels are given to every image (too few positives for what the goal asks): night."
     )

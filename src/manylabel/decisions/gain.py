@@ -1,7 +1,7 @@
 """What other decisions bring on the same images: each figure before and after, and an interval of the difference.
 
-Every figure here is made of sums over images, so that a resample is a matrix product. Very many images are first added
-up in groups, drawn by lot, which are then resampled as wholes.
+Every figure here is made of sums over images, so that a resample is a matrix product. Images of one group are drawn
+together; very many images or groups are first added up in lots, put together at random, which are then drawn as wholes.
 
 Source: of the intervals, Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13, on pairs.
 """
@@ -53,6 +53,7 @@ def compare_decisions(
     truth_NL: BoolArray,
     known_NL: BoolArray,
     settings: Mapping[str, float | str],
+    group_N: npt.NDArray[np.integer] | None = None,
 ) -> dict[str, Figure]:
     """Return each figure for two decisions about the same images, with a paired bootstrap interval of the gain.
 
@@ -60,8 +61,10 @@ def compare_decisions(
 
     Args:
         settings: `beta` of `f_beta_macro`, `missed` and `false_alarm` of `cost_per_image`, where a goal has them.
+        group_N: a number for the group of each image; whole groups are drawn. None draws single images.
     """
-    sums = [_sum_groups(decided_NL, truth_NL, known_NL) for decided_NL in (before_NL, after_NL)]
+    lots = _divide_into_lots(len(truth_NL), group_N)
+    sums = [_sum_lots(decided_NL, truth_NL, known_NL, lots) for decided_NL in (before_NL, after_NL)]
     num_groups = len(sums[0].hits_GL)
     copies_RG = np.concatenate([np.ones((1, num_groups), np.uint16), draw_copies(num_groups, _NUM_RESAMPLES)])
     copies_RG = copies_RG.astype(np.float64)
@@ -105,7 +108,21 @@ class _Sums:
     """Per image: is it known, is all right, how far is the count off, its F1 and recall, and whether it has those."""
 
 
-def _sum_groups(decided_NL: BoolArray, truth_NL: BoolArray, known_NL: BoolArray) -> _Sums:
+def _divide_into_lots(num_images: int, group_N: npt.NDArray[np.integer] | None) -> list[npt.NDArray[np.int64]] | None:
+    """Return the rows of images that are drawn together; None where each is drawn alone."""
+    if group_N is None and num_images <= _MOST_GROUPS:
+        return None
+    _, unit_N = (None, np.arange(num_images)) if group_N is None else np.unique(group_N, return_inverse=True)
+    num_units = int(unit_N.max()) + 1
+    lot_U = np.random.default_rng(0).permutation(num_units) * min(_MOST_GROUPS, num_units) // num_units
+    lot_N = lot_U[unit_N]
+    rows = np.argsort(lot_N, kind="stable")
+    return np.split(rows, np.flatnonzero(np.diff(lot_N[rows])) + 1)
+
+
+def _sum_lots(
+    decided_NL: BoolArray, truth_NL: BoolArray, known_NL: BoolArray, lots: list[npt.NDArray[np.int64]] | None
+) -> _Sums:
     decided_NL, truth_NL = decided_NL & known_NL, truth_NL & known_NL
     per_image = confusion_counts_per_image(decided_NL, truth_NL, known_NL)
     f1_N, recall_N = decisions.f1(per_image), decisions.recall(per_image)
@@ -121,18 +138,14 @@ def _sum_groups(decided_NL: BoolArray, truth_NL: BoolArray, known_NL: BoolArray)
     ]
     images_NK = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
     tables = (decided_NL & truth_NL, decided_NL, truth_NL, known_NL, images_NK)
-    return _Sums(*(_add_up(table) for table in tables))
+    return _Sums(*(_add_up(table, lots) for table in tables))
 
 
-def _add_up(table_NK: npt.NDArray[np.generic]) -> Float64Array:
-    """Return the sums of groups of images; each image is its own group where there are not too many."""
-    num_images = len(table_NK)
-    if num_images <= _MOST_GROUPS:
+def _add_up(table_NK: npt.NDArray[np.generic], lots: list[npt.NDArray[np.int64]] | None) -> Float64Array:
+    """Return the sums of lots of images, or the table itself."""
+    if lots is None:
         return table_NK.astype(np.float64)
-    shuffled = np.random.default_rng(0).permutation(num_images)
-    starts = np.linspace(0, num_images, _MOST_GROUPS, endpoint=False).astype(np.int64)
-    sums = [np.add.reduce(table_NK[rows], axis=0, dtype=np.float64) for rows in np.split(shuffled, starts[1:])]
-    return np.stack(sums)
+    return np.stack([np.add.reduce(table_NK[rows], axis=0, dtype=np.float64) for rows in lots])
 
 
 def _measure(sums: _Sums, copies_RG: Float64Array, settings: Mapping[str, float | str]) -> dict[str, Float64Array]:

@@ -1,7 +1,7 @@
 """From predictions with truth to a policy, with what it brings on images that it was not chosen on.
 
-The gain is estimated by cross-fitting: the images are divided into folds by their names, everything is chosen anew on
-all folds but one, and that one is decided. The policy itself is then chosen on all images.
+The gain is estimated by cross-fitting: the images are divided into folds by their names (or those of their groups),
+everything is chosen anew on all folds but one, and that one is decided. The policy itself is then chosen on all images.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.rules import Rule
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
+from manylabel.labels.groups import NO_GROUPS, number_groups
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
 
@@ -68,12 +69,13 @@ def choose_policy(predictions: Predictions, goal: str = "f1", calibrate: str = "
     return tune_policy(predictions, Choice(goal, calibrate)).policy
 
 
-def tune_policy(predictions: Predictions, choice: Choice) -> Tuning:
+def tune_policy(predictions: Predictions, choice: Choice, group_of: Mapping[str, str] = NO_GROUPS) -> Tuning:
     """Return the policy that is best for a goal on these predictions, and what it gains on others like them.
 
     Args:
         predictions: what the network says, before any calibration, with the truth beside it.
         choice: what is to be chosen.
+        group_of: image to group; images that belong together stay in one fold, and are resampled together.
 
     Raises:
         DataError: there is no truth.
@@ -89,8 +91,9 @@ def tune_policy(predictions: Predictions, choice: Choice) -> Tuning:
         predictions.probs_NL,
         predictions.targets.present_NL(),
         predictions.targets.known_NL(),
+        number_groups(predictions.images, group_of),
     )
-    fold_N = divide_into_folds(predictions.images)
+    fold_N = divide_into_folds(predictions.images, group_of)
     has_enough = int(cells.known_NL.any(axis=1).sum()) >= MIN_IMAGES
     losses: dict[str, Figure] = {}
     if choice.calibrate == "auto":
@@ -128,17 +131,22 @@ def check_choice(choice: Choice) -> None:
         raise ConfigError(build_message("goal miss_rate", problem, do="Remove them, or choose another goal"))
 
 
-def divide_into_folds(images: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return a fold for each image by its name alone, so that the order of the images changes nothing.
+def divide_into_folds(images: Sequence[str], group_of: Mapping[str, str] = NO_GROUPS) -> npt.NDArray[np.int64]:
+    """Return a fold for each image by its group's name or its own, so that the order of the images changes nothing.
 
     Example:
         >>> divide_into_folds(["a", "b", "c", "d", "e", "f"]).tolist(), divide_into_folds(["b", "a"]).tolist()
         ([4, 1, 0, 3, 0, 2], [0, 1])
     """
-    checksums_N = np.array([zlib.crc32(image.encode("utf-8", "surrogatepass")) for image in images], np.int64)
-    fold_N = np.empty(len(images), np.int64)
-    fold_N[np.argsort(checksums_N, kind="stable")] = np.arange(len(images)) % NUM_FOLDS
-    return fold_N
+    number_N = number_groups(images, group_of)
+    if number_N is None:
+        number_N = np.arange(len(images))
+    _, first_U = np.unique(number_N, return_index=True)
+    names = [group_of.get(images[row]) or images[row] for row in first_U]
+    checksums_U = np.array([zlib.crc32(name.encode("utf-8", "surrogatepass")) for name in names], np.int64)
+    fold_U = np.empty(len(names), np.int64)
+    fold_U[np.argsort(checksums_U, kind="stable")] = np.arange(len(names)) % NUM_FOLDS
+    return fold_U[number_N]
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,8 @@ class _Cells:
     probs_NL: npt.NDArray[np.float32]
     truth_NL: BoolArray
     known_NL: BoolArray
+    group_N: npt.NDArray[np.int64] | None = None
+    """Which images belong together; None where each stands alone."""
 
     def __post_init__(self) -> None:
         for name in ("probs_NL", "truth_NL", "known_NL"):
@@ -160,6 +170,7 @@ class _Cells:
             np.take(self.probs_NL.T, rows, axis=1).T,
             np.take(self.truth_NL.T, rows, axis=1).T,
             np.take(self.known_NL.T, rows, axis=1).T,
+            None if self.group_N is None else self.group_N[rows],
         )
 
 
@@ -211,9 +222,9 @@ def _with_gain(
     decided_NL, without_NL = _decide_cross_fitted(cells, choice, fold_N)
     half_NL = cells.probs_NL >= np.float32(HALF)
     name, settings = parse_goal(choice.goal)
-    truth = cells.truth_NL, cells.known_NL
-    figures = compare_decisions(half_NL, decided_NL, *truth, settings)
-    rule_figures = compare_decisions(without_NL, decided_NL, *truth, settings) if choice.rules else {}
+    beside = cells.truth_NL, cells.known_NL, settings, cells.group_N
+    figures = compare_decisions(half_NL, decided_NL, *beside)
+    rule_figures = compare_decisions(without_NL, decided_NL, *beside) if choice.rules else {}
     gain = _summarise_gain(name, settings, figures, int(cells.known_NL.any(axis=1).sum()))
     return Tuning(replace(policy, gain=gain), figures, rule_figures, losses)
 
@@ -268,6 +279,8 @@ def choose_calibration(cells: _Cells, fold_N: npt.NDArray[np.int64], goal: str =
         for place, method in enumerate(_AUTO_METHODS):
             probs_NL = _calibrate(rest, method).apply(held_out.probs_NL)
             losses_MN[place, fold_N == fold] = _sum_log_losses(probs_NL, held_out)
+    if cells.group_N is not None:  # what belongs together is one draw
+        losses_MN = np.stack([np.bincount(cells.group_N, losses_N) for losses_N in losses_MN])
     num_known = cells.known_NL.sum()
     figures = {method: _compare_losses(losses_MN, place, num_known) for place, method in enumerate(_AUTO_METHODS)}
     best = min(figures, key=lambda method: figures[method].after)

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
-from manylabel.evaluation.evaluate import NO_GROUPS, nan_to_none, number_groups
+from manylabel.evaluation.evaluate import nan_to_none
+from manylabel.labels.groups import NO_GROUPS, number_groups
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
 from manylabel.labels.targets import BoolArray, Targets

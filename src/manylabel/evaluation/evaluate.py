@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,8 @@ from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.thresholds import HALF
 from manylabel.errors import ConfigError, DataError, build_message, join_names
 from manylabel.evaluation.details import Details, collect_details
+from manylabel.evaluation.mistakes import Mistake, find_mistakes
+from manylabel.labels.groups import NO_GROUPS, number_groups
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.statistics import prevalence
 from manylabel.labels.targets import BoolArray, Targets
@@ -24,7 +26,7 @@ from manylabel.metrics.averaging import fraction
 from manylabel.metrics.baselines import Baseline, all_negative_baseline, prior_baseline
 from manylabel.metrics.counts import confusion_counts
 from manylabel.metrics.decisions import f1, precision, recall
-from manylabel.metrics.intervals import DEFAULT_CONFIDENCE, DEFAULT_NUM_RESAMPLES
+from manylabel.metrics.intervals import DEFAULT_CONFIDENCE, DEFAULT_NUM_RESAMPLES, find_label_intervals
 from manylabel.metrics.ranking import average_precision, roc_auc
 from manylabel.metrics.summary import SUMMARY_NAMES, summarise, summarise_with_intervals
 
@@ -40,7 +42,10 @@ PRIOR_FROM_TRAINING = "training"
 PRIOR_FROM_THESE_IMAGES = "these images"
 
 _NOTHING_SKIPPED: Mapping[str, str] = MappingProxyType({})
-NO_GROUPS: Mapping[str, str] = MappingProxyType({})
+
+
+MAX_SUSPECTS = 12
+"""How many cells of the truth that look wrong a report names; `find-errors` lists them all."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Slice:
 
 
 class LabelRow(TypedDict):
-    """How one label was judged; NaN where undefined. Unknown cells count nowhere."""
+    """How one label was judged, with the limits of what could be; NaN where undefined. Unknown cells count nowhere."""
 
     label: str
     num_known: int
@@ -78,6 +83,12 @@ class LabelRow(TypedDict):
     false_positives: int
     false_negatives: int
     true_negatives: int
+    precision_low: float
+    precision_high: float
+    recall_low: float
+    recall_high: float
+    f1_low: float
+    f1_high: float
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,8 @@ class Report:
     at_half: Mapping[str, float]
     """The metrics of DECISION_NAMES for the same probabilities with every threshold at 0.5."""
     labels: list[LabelRow]
+    suspects: list[Mistake]
+    """The cells of the truth that look wrong by these answers, the most suspicious first; the first MAX_SUSPECTS."""
     undefined: list[str]
     """Labels, in label order, without an average precision or ROC AUC: no positive or no negative is known."""
     policy: Mapping[str, Any]
@@ -228,7 +241,7 @@ def evaluate_predictions(
         group_N=number_groups(predictions.images, group_of),
     )
     at_half = summarise(probs_NL, probs_NL >= HALF, truth_NL, known_NL)
-    labels = _judge_labels(predictions, policy, decisions_NL, truth_NL, known_NL)
+    labels = _judge_labels(predictions, policy, decisions_NL, truth_NL, known_NL, confidence)
     return Report(
         name=name,
         num_images=len(predictions),
@@ -237,6 +250,7 @@ def evaluate_predictions(
         baselines=_score_baselines(targets, truth_NL, known_NL, train_prevalence_L),
         at_half={metric: at_half[metric] for metric in DECISION_NAMES},
         labels=labels,
+        suspects=find_mistakes(predictions, MAX_SUSPECTS),
         undefined=[
             row["label"] for row in labels if math.isnan(row["average_precision"]) or math.isnan(row["roc_auc"])
         ],
@@ -263,15 +277,6 @@ def _describe_policy(policy: DecisionPolicy) -> dict[str, Any]:
     return shown
 
 
-def number_groups(images: Sequence[str], group_of: Mapping[str, str]) -> npt.NDArray[np.int64] | None:
-    """Return a number for the group of each image; one without a group stands alone. None where no image has one."""
-    if not any(group_of.get(image) for image in images):
-        return None
-    names = [("group", group) if (group := group_of.get(image)) else ("image", image) for image in images]
-    number_of = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([number_of[name] for name in names], np.int64)
-
-
 def _check_inputs(predictions: Predictions, policy: DecisionPolicy) -> Targets:
     if predictions.targets is None:
         raise DataError(
@@ -292,12 +297,18 @@ def _check_inputs(predictions: Predictions, policy: DecisionPolicy) -> Targets:
 
 
 def _judge_labels(
-    predictions: Predictions, policy: DecisionPolicy, decisions_NL: BoolArray, truth_NL: BoolArray, known_NL: BoolArray
+    predictions: Predictions,
+    policy: DecisionPolicy,
+    decisions_NL: BoolArray,
+    truth_NL: BoolArray,
+    known_NL: BoolArray,
+    confidence: float,
 ) -> list[LabelRow]:
     counts = confusion_counts(decisions_NL, truth_NL, known_NL)
     average_precision_L = average_precision(predictions.probs_NL, truth_NL, known_NL)
     roc_auc_L = roc_auc(predictions.probs_NL, truth_NL, known_NL)
     precision_L, recall_L, f1_L = precision(counts), recall(counts), f1(counts)
+    intervals = find_label_intervals(counts, confidence)
     return [
         LabelRow(
             label=label,
@@ -313,6 +324,12 @@ def _judge_labels(
             false_positives=int(counts.false_positives_L[column]),
             false_negatives=int(counts.false_negatives_L[column]),
             true_negatives=int(counts.true_negatives_L[column]),
+            precision_low=float(intervals["precision"][0][column]),
+            precision_high=float(intervals["precision"][1][column]),
+            recall_low=float(intervals["recall"][0][column]),
+            recall_high=float(intervals["recall"][1][column]),
+            f1_low=float(intervals["f1"][0][column]),
+            f1_high=float(intervals["f1"][1][column]),
         )
         for column, label in enumerate(predictions.label_space)
     ]

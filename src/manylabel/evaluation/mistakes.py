@@ -25,6 +25,7 @@ from manylabel.errors import ConfigError, DataError, build_message
 from manylabel.files import write_text_atomically
 from manylabel.labels.predictions import Predictions
 from manylabel.metrics.averaging import fraction
+from manylabel.metrics.resampling import split_into_blocks
 
 PRESENT, ABSENT = "present", "absent"
 QUEUE_COLUMNS = ("image", "label", "given", "probability", "suggestion", "rank")
@@ -66,10 +67,7 @@ def find_mistakes(predictions: Predictions, max_mistakes: int | None = None) -> 
     if max_mistakes is not None and max_mistakes < 1:
         raise ConfigError(build_message("--max", "too few", got=max_mistakes, expected="1 or more"))
     present_NL, known_NL = predictions.targets.present_NL(), predictions.targets.known_NL()
-    suspicion_NL = score_cells(predictions.probs_NL, present_NL, known_NL)
-    cells = np.flatnonzero(suspicion_NL > 0)
-    cells = cells[np.argsort(-suspicion_NL.flat[cells], kind="stable")][:max_mistakes]
-    rows, columns = np.unravel_index(cells, suspicion_NL.shape)
+    rows, columns = _rank_cells(predictions.probs_NL, present_NL, known_NL, max_mistakes)
     return [
         Mistake(
             predictions.images[row],
@@ -80,6 +78,28 @@ def find_mistakes(predictions: Predictions, max_mistakes: int | None = None) -> 
         )
         for row, column in zip(rows, columns, strict=True)
     ]
+
+
+def _rank_cells(
+    probs_NL: npt.NDArray[np.floating],
+    present_NL: npt.NDArray[np.bool_],
+    known_NL: npt.NDArray[np.bool_],
+    most: int | None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return rows and columns of the suspicious cells, the most suspicious first; of equal ones in the table's order.
+
+    Some labels at a time, of which no more than `most` cells are kept: large tables stay within little memory.
+    """
+    num_images, num_labels = probs_NL.shape
+    scores, cells = np.zeros(0), np.zeros(0, np.int64)
+    for labels in split_into_blocks(num_labels, num_images):
+        suspicion_NB = score_cells(probs_NL[:, labels], present_NL[:, labels], known_NL[:, labels])
+        rows, columns = np.nonzero(suspicion_NB > 0)
+        scores = np.concatenate([scores, suspicion_NB[rows, columns]])
+        cells = np.concatenate([cells, rows * num_labels + columns + labels.start])
+        order = np.lexsort((cells, -scores))[:most]
+        scores, cells = scores[order], cells[order]
+    return np.unravel_index(cells, probs_NL.shape) if cells.size else (cells, cells)  # type: ignore[return-value]
 
 
 def score_cells(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -74,21 +72,3 @@ def measure_reliability(
         num_true.reshape(shape).astype(np.int64),
         fraction(sums, num).reshape(shape),
     )
-
-
-def wilson_interval(num_true: CountArray, num: CountArray, confidence: float) -> tuple[FloatArray, FloatArray]:
-    """Return the limits between which a share lies of which `num_true` of `num` were seen; NaN where `num` is 0.
-
-    Example:
-        >>> low, high = wilson_interval(np.array([5]), np.array([10]), 0.95)
-        >>> low.round(3), high.round(3)
-        (array([0.237]), array([0.763]))
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-    """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = fraction(num_true, num)
-    middle = fraction(num_true + z * z / 2, num + z * z)
-    half = np.sqrt(share * (1 - share) * num + z * z / 4) * z / (num + z * z)
-    defined = ~np.isnan(share)
-    return np.where(defined, middle - half, math.nan), np.where(defined, middle + half, math.nan)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import DataError, build_message
-from manylabel.evaluation.evaluate import NO_GROUPS, Interval, Slice, number_groups
+from manylabel.evaluation.evaluate import Interval, Slice
+from manylabel.labels.groups import NO_GROUPS, number_groups
 from manylabel.labels.predictions import Predictions
 from manylabel.metrics.intervals import DEFAULT_CONFIDENCE, DEFAULT_NUM_RESAMPLES
 from manylabel.metrics.summary import summarise_with_intervals

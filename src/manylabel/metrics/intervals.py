@@ -24,7 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from manylabel.errors import ConfigError, DataError, build_message
+from manylabel.metrics.averaging import fraction
+from manylabel.metrics.counts import ConfusionCounts
 from manylabel.metrics.inputs import CountArray, FloatArray
+
+Float64Array = npt.NDArray[np.float64]
 
 DEFAULT_NUM_RESAMPLES = 200
 DEFAULT_CONFIDENCE = 0.95
@@ -221,6 +225,48 @@ def check_confidence(confidence: float) -> None:
                 "confidence", "not a share", got=confidence, expected="a number between 0 and 1, such as 0.95"
             )
         )
+
+
+def wilson_interval(num_true: CountArray, num: CountArray, confidence: float) -> tuple[Float64Array, Float64Array]:
+    """Return the limits between which a share lies of which `num_true` of `num` were seen; NaN where `num` is 0.
+
+    Example:
+        >>> low, high = wilson_interval(np.array([5]), np.array([10]), 0.95)
+        >>> low.round(3), high.round(3)
+        (array([0.237]), array([0.763]))
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = fraction(num_true, num)
+    middle = fraction(num_true + z * z / 2, num + z * z)
+    half = np.sqrt(share * (1 - share) * num + z * z / 4) * z / (num + z * z)
+    defined = ~np.isnan(share)
+    return np.where(defined, middle - half, math.nan), np.where(defined, middle + half, math.nan)
+
+
+def find_label_intervals(counts: ConfusionCounts, confidence: float) -> dict[str, tuple[Float64Array, Float64Array]]:
+    """Return the limits of precision, recall and F1 of each label; NaN where the value is undefined.
+
+    Resampling says nothing of a label with one or two images, so these are Wilson's intervals: of the given ones, of
+    the present ones, and of those that are either, the share J that is both; F1 is 2 J / (1 + J). Each image counts as
+    independent of the others.
+
+    Shapes: counts of L labels -> low and high [L].
+
+    Example:
+        >>> counts = ConfusionCounts(*(np.array([number]) for number in (3, 1, 0, 6)))
+        >>> low, high = find_label_intervals(counts, 0.95)["recall"]
+        >>> low.round(2), high.round(2)
+        (array([0.44]), array([1.]))
+    """
+    hits_L, wrong_L, missed_L = counts.true_positives_L, counts.false_positives_L, counts.false_negatives_L
+    low_L, high_L = wilson_interval(hits_L, hits_L + wrong_L + missed_L, confidence)
+    return {
+        "precision": wilson_interval(hits_L, hits_L + wrong_L, confidence),
+        "recall": wilson_interval(hits_L, hits_L + missed_L, confidence),
+        "f1": (2 * low_L / (1 + low_L), 2 * high_L / (1 + high_L)),
+    }
 
 
 def _find_shrinkage(support_L: CountArray) -> npt.NDArray[np.float64]:

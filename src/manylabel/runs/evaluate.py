@@ -15,12 +15,13 @@ from manylabel.data.annotations import Annotations
 from manylabel.data.checks import find_findings
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import DataError, build_message, join_names, suggest_name
-from manylabel.evaluation.evaluate import NO_GROUPS, Report, evaluate_predictions
+from manylabel.evaluation.evaluate import Report, evaluate_predictions
 from manylabel.evaluation.pictures import draw_confusion_grid, draw_curves
 from manylabel.evaluation.report.html import save_html
 from manylabel.evaluation.report.metrics import save_metrics
 from manylabel.evaluation.slices import slice_predictions
 from manylabel.inference.predictor import Predictor, collect_predictions, load
+from manylabel.labels.groups import NO_GROUPS
 from manylabel.labels.predictions import Predictions
 from manylabel.runs.facts import collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder

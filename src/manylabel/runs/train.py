@@ -309,7 +309,7 @@ def _finish(
     message = f"Model: {folder.bundle}, ONNX within {parity.max_difference:.1g} of torch on {parity.num_images} images."
     tell("note", {"message": message})
     answers = {"val": _predict_part(bundle, "val", tables.val, tell)}
-    tuning = tune_policy(answers["val"][0], Choice(config.goal, config.calibrate))
+    tuning = tune_policy(answers["val"][0], Choice(config.goal, config.calibrate), find_groups(tables.val))
     tell("note", {"message": describe_tuning(tuning)})
     bundle = move_bundle(save_policy(bundle, tuning.policy), folder.bundle)
     if tables.test is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,9 +24,12 @@ from manylabel.decisions.search import (
     tune_policy,
 )
 from manylabel.errors import DataError, build_message, join_names
+from manylabel.evaluation.report.sentences import describe_gain
 from manylabel.inference.predictor import Predictor, collect_predictions
+from manylabel.labels.groups import NO_GROUPS
 from manylabel.labels.predictions import Predictions, load_predictions
 from manylabel.labels.space import LabelSpace
+from manylabel.runs.evaluate import find_groups
 from manylabel.runs.folder import RunFolder
 from manylabel.training.events import OnEvent, tell_nobody
 
@@ -84,6 +86,7 @@ def tune(
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     tell = on_event if on_event is not None else tell_nobody
     choice = _complete(bundle.manifest.policy, goal, calibrate, rules, abstain)
+    group_of = NO_GROUPS if isinstance(data, Predictions) else find_groups(data)
     if isinstance(data, Predictions):
         predictions = _align(data, bundle.manifest.label_space)
     else:
@@ -98,8 +101,8 @@ def tune(
         )
         tell("note", {"message": message})
     tell("stage", {"name": "Tuning"})
-    tuning = tune_policy(predictions, choice)
-    mined, mined_tuning = _mine(predictions, choice) if mine else ((), None)
+    tuning = tune_policy(predictions, choice, group_of)
+    mined, mined_tuning = _mine(predictions, choice, group_of) if mine else ((), None)
     tuned = bundle if out is None else save_tuned_bundle(bundle, tuning.policy, Path(out))
     return Tuned(tuned, tuning, predictions, mined, mined_tuning)
 
@@ -159,7 +162,9 @@ def _predict(bundle: Bundle, aligned: Annotations, tell: OnEvent) -> Predictions
     return predictions
 
 
-def _mine(predictions: Predictions, choice: Choice) -> tuple[tuple[MinedRule, ...], Tuning | None]:
+def _mine(
+    predictions: Predictions, choice: Choice, group_of: Mapping[str, str]
+) -> tuple[tuple[MinedRule, ...], Tuning | None]:
     """Return proposed rules, and what all of them together would bring."""
     assert predictions.targets is not None
     truth_NL, known_NL = predictions.targets.present_NL(), predictions.targets.known_NL()
@@ -170,7 +175,7 @@ def _mine(predictions: Predictions, choice: Choice) -> tuple[tuple[MinedRule, ..
     if not fresh:
         return (), None
     rules = (*choice.rules, *(one.rule for one in fresh))
-    return tuple(fresh), tune_policy(predictions, replace(choice, rules=rules))
+    return tuple(fresh), tune_policy(predictions, replace(choice, rules=rules), group_of)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,32 +186,11 @@ def _mine(predictions: Predictions, choice: Choice) -> tuple[tuple[MinedRule, ..
 def describe_tuning(tuning: Tuning) -> str:
     """Return what was chosen and what it brings on images that it was not chosen on, for a person."""
     policy = tuning.policy
-    lines = [f"Decisions for the goal {policy.goal}. {describe_gain(policy)}"]
+    lines = [f"Decisions for the goal {policy.goal}. {describe_gain(policy.goal, policy.gain)}"]
     if tuning.losses:
         lines.append(_describe_calibration(tuning))
     fallen_back = describe_sources(policy)
     return "\n".join([*lines, *([fallen_back] if fallen_back else [])])
-
-
-def describe_gain(policy: DecisionPolicy) -> str:
-    """Return whether tuning was worth it, and how that is known."""
-    gain = policy.gain
-    if not gain:
-        return "Nothing was tuned." if policy.goal == "half" else "Too few images to say what that brings."
-    figures = [gain[key] for key in ("at_half", "tuned", "gain", "low", "high")]
-    if None in figures:
-        return f"What that brings cannot be said: {gain['metric']} is undefined on these images."
-    at_half, tuned, _, low, high = figures
-    verb = "falls" if (tuned < at_half) else "rises"
-    moved = f"{gain['metric']} {verb} from {at_half:.3f} at 0.5 to {tuned:.3f}"
-    verdict = "Worth it" if gain["is_worth_it"] else "Not worth it, as far as these images tell"
-    how = f"Cross-fitted on {gain['num_images']:,} images; the gain is {low:+.3f} to {high:+.3f}."
-    text = f"{verdict}: {moved}.\n{how}"
-    if "asked" not in gain:
-        return text
-    asked, reached = gain["asked"], gain["reached"]
-    shown = "nothing to measure" if reached is None or math.isnan(reached) else f"{reached:.3f}"
-    return f"{text} Asked: {asked['metric']} of at least {asked['at_least']:.3g}; reached: {shown}."
 
 
 def describe_sources(policy: DecisionPolicy) -> str:

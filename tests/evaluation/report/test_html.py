@@ -87,7 +87,11 @@ def test_the_page_holds_every_number_a_reader_needs(
         assert row["label"] in page.text
         assert f"{row['threshold']:.3f}" in page.text
         assert f"{row['average_precision']:.3f}" in page.text
+        assert f"{row['f1_low']:.2f}–{row['f1_high']:.2f}" in page.text or np.isnan(row["f1"])
     assert "Thresholds chosen for the best F1 of each label on other images (data data-0)." in page.text
+    assert all(suspect.image in page.text for suspect in report.suspects)
+    assert report.suspects
+    assert "Is the truth right?" in page.text
     assert "probability >= threshold" in page.text
     assert "broken.jpg truncated" in page.text
     assert "manylabel train x" in page.text

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manylabel.evaluation.evaluate import Report
+from manylabel.decisions.policy import DecisionPolicy
+from manylabel.evaluation.evaluate import Report, evaluate_predictions
 from manylabel.evaluation.report.arrays import pack_counts, pack_numbers
 from manylabel.evaluation.report.script_data import build_script_data, list_wanted_images
+from manylabel.labels.predictions import Predictions
 
 
 def unpack(packed: dict[str, str]) -> npt.NDArray[Any]:
@@ -58,8 +60,19 @@ def test_images_point_to_their_thumbnails(make_report: Callable[..., Report]) ->
 def test_the_worst_of_the_first_report_are_wanted_first(make_report: Callable[..., Report]) -> None:
     first, second = make_report(name="a", num_images=20), make_report(name="b", num_images=400, seed=1)
     wanted = list(dict.fromkeys(list_wanted_images([first, second])))
-    own = [shown.image for shown in first.details.worst.images]
-    assert set(wanted[: len(own)]) == set(own)
+    own = {shown.image for shown in first.details.worst.images} | {suspect.image for suspect in first.suspects}
+    assert set(wanted[: len(own)]) == own
+
+
+def test_cells_in_doubt_come_with_picture_and_words(make_predictions: Callable[..., Predictions]) -> None:
+    probs, truth = [0.9, 0.8, 0.9, 0.1, 0.1, 0.1, 0.95, 0.05], [1, 1, 1, 0, 0, 0, 0, 1]
+    predictions = make_predictions([[prob] for prob in probs], [[each] for each in truth], ["dog"])
+    report = evaluate_predictions(predictions, DecisionPolicy(predictions.label_space, (0.5,)), num_resamples=1)
+    (part,) = build_script_data([report], None, {"6.jpg": "data:image/jpeg;base64,AA"})["parts"]
+    assert part["suspects"] == [
+        ["6.jpg", 0, "dog may be missing, at 0.950"],
+        ["7.jpg", -1, "dog may not be there, at 0.050"],
+    ]
 
 
 def test_epochs_become_columns_with_gaps(make_report: Callable[..., Report]) -> None:

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from manylabel.decisions.calibrate import Calibration
+from manylabel.decisions.conformal import Abstention
 from manylabel.decisions.policy import DecisionPolicy
+from manylabel.decisions.rules import Rule
 from manylabel.evaluation.evaluate import Report, evaluate_predictions
 from manylabel.evaluation.report.sentences import (
     describe_baselines,
     describe_calibration,
+    describe_policy,
     describe_sizes,
     describe_strengths,
     describe_tuning,
@@ -62,6 +66,29 @@ def test_numbers_on_the_data_of_the_tuning_are_called_flattering(worked: Report)
     flattered = dataclasses.replace(worked, judged_on_tuning_data=True)
     assert warn(flattered)[0].startswith("These numbers flatter: the thresholds were chosen on these very images.")
     assert "for the best F1 of each label on these very images." in describe_tuning(flattered)
+
+
+def test_all_that_decides_is_told(make_predictions: Callable[..., Predictions]) -> None:
+    predictions = make_predictions(PROBS, TRUTH, ["a", "b"])
+    bare = DecisionPolicy(predictions.label_space, (0.5, 0.3))
+    assert describe_policy(evaluate_predictions(predictions, bare)) == []
+    gain = {"metric": "f1_macro", "at_half": 0.5, "tuned": 0.6, "gain": 0.1, "low": 0.02, "high": 0.2}
+    policy = dataclasses.replace(
+        bare,
+        goal="f1",
+        gain={**gain, "is_worth_it": True, "num_images": 40, "num_folds": 5},
+        calibration=Calibration("temperature", weights=((0.5, 0.5, 0.0),) * 2),
+        rules=(Rule("exclusive", ("a", "b")), Rule("at_most", count=1)),
+        abstention=Abstention("margin", 0.1, 0.25),
+    )
+    assert describe_policy(evaluate_predictions(predictions, policy)) == [
+        "When the thresholds were chosen: Worth it: f1_macro rises from 0.500 at 0.5 to 0.600.\n"
+        "Cross-fitted on 40 images; the gain is +0.020 to +0.200.",
+        "Probabilities are calibrated before they are shown and compared (method: temperature).",
+        f"Every answer keeps 2 rules: “{policy.rules[0]}”, “{policy.rules[1]}”.",
+        "Images in doubt (by margin) go to a person: 25% of those that the thresholds were chosen on. Their answers "
+        "count here like all others.",
+    ]
 
 
 def test_the_source_of_the_prior_is_told(worked: Report) -> None:

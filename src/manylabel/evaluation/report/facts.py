@@ -16,6 +16,7 @@ from manylabel.evaluation.report.sentences import (
     count,
     describe_baselines,
     describe_calibration,
+    describe_policy,
     describe_sizes,
     describe_strengths,
     describe_tuning,
@@ -57,11 +58,22 @@ def describe_report(report: Report) -> dict[str, Any]:
         "num_resamples": f"{report.num_resamples:,}",
         "baselines": describe_baselines(report),
         "tuning": describe_tuning(report),
+        "decisions": describe_policy(report),
         "rule": report.policy["rule"],
         "labels": [_describe_label(report.labels[place], place) for place in order_by_prevalence(report)],
         "squares": [_describe_square(row) for row in by_support[:MAX_SQUARES]],
         "left_out": count(len(by_support) - MAX_SQUARES, "label") if len(by_support) > MAX_SQUARES else "",
         **_describe_slices(report),
+        "suspects": [
+            {
+                "image": make_printable(suspect.image),
+                "label": make_printable(suspect.label),
+                "given": suspect.given,
+                "suggestion": suspect.suggestion,
+                "probability": format_value(suspect.probability),
+            }
+            for suspect in report.suspects
+        ],
         "skipped": [(make_printable(image), make_printable(reason)) for image, reason in report.skipped.items()],
         "model_digest": make_printable(report.model_digest),
         "data_digest": make_printable(report.data_digest),
@@ -163,7 +175,6 @@ def describe_metric(report: Report, name: str) -> dict[str, Any]:
 def _describe_label(row: LabelRow, place: int) -> dict[str, Any]:
     """Return a line of the table; `place` is the label's in the report, a number to sort by is "" where undefined."""
     prevalence = row["num_positive"] / row["num_known"] if row["num_known"] else math.nan
-    rates: list[float] = [row[name] for name in _RATES]  # type: ignore[literal-required]
     return {
         "label": make_printable(row["label"]),
         "place": place,
@@ -172,10 +183,18 @@ def _describe_label(row: LabelRow, place: int) -> dict[str, Any]:
         "prevalence": format_share(prevalence),
         "prevalence_sort": _describe_cell(prevalence)["sort"],
         "threshold": _describe_cell(row["threshold"]),
-        "rates": [_describe_cell(rate) for rate in rates],
+        "rates": [_describe_rate(row, name) for name in _RATES],
         "false_positives": row["false_positives"],
         "false_negatives": row["false_negatives"],
     }
+
+
+def _describe_rate(row: LabelRow, name: str) -> dict[str, str]:
+    """Return a rate with its interval, as narrow as a cell is; `range` is "" where there is none."""
+    values: dict[str, Any] = dict(row)
+    low, high = values.get(f"{name}_low", math.nan), values.get(f"{name}_high", math.nan)
+    limits = "" if math.isnan(low) else f"{low:.2f}–{high:.2f}"
+    return _describe_cell(values[name]) | {"range": limits}
 
 
 def _describe_cell(value: float) -> dict[str, str]:

@@ -44,6 +44,7 @@ PART_SECTIONS = (
     Section("swaps", "Mistaken for"),
     Section("companions", "Together"),
     Section("worst", "Worst images"),
+    Section("suspects", "Labels in doubt", needs="suspects"),
     Section("skipped", "Skipped", needs="skipped"),
 )
 """The sections of every part, whose facts are `part` in the template; a new one is a row here and a file."""

@@ -12,6 +12,7 @@ from manylabel.evaluation.report.metrics import check_names_differ
 from manylabel.evaluation.report.sentences import (
     describe_baselines,
     describe_calibration,
+    describe_policy,
     describe_sizes,
     describe_strengths,
     describe_tuning,
@@ -103,7 +104,9 @@ def _render_report(report: Report) -> str:
         render_key_figures(report),
         escape_markdown(describe_baselines(report)),
         "### Decisions and probabilities",
-        *(escape_markdown(say(report)) for say in (describe_tuning, describe_sizes, describe_calibration)),
+        escape_markdown(describe_tuning(report)),
+        *(escape_markdown(sentence) for sentence in describe_policy(report)),
+        *(escape_markdown(say(report)) for say in (describe_sizes, describe_calibration)),
         "### Label by label",
         _render_labels(report),
     ]

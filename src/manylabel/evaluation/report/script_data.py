@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from manylabel.evaluation.evaluate import Report
+from manylabel.evaluation.mistakes import PRESENT, Mistake
 from manylabel.evaluation.pictures import find_best_epoch
-from manylabel.evaluation.reliability import Reliability, wilson_interval
+from manylabel.evaluation.reliability import Reliability
 from manylabel.evaluation.report.arrays import pack_counts, pack_numbers
 from manylabel.evaluation.report.definitions import DEFINITIONS
 from manylabel.evaluation.report.facts import MAX_OVERALL_MISTAKES
-from manylabel.evaluation.report.sentences import make_printable
+from manylabel.evaluation.report.sentences import format_value, make_printable, shorten
 from manylabel.evaluation.worst_images import WorstImages
+from manylabel.metrics.intervals import wilson_interval
 
 
 def build_script_data(
@@ -33,12 +35,13 @@ def build_script_data(
 def list_wanted_images(reports: Sequence[Report]) -> Iterator[str]:
     """Yield the images that a page would show, those first that it would miss most.
 
-    The first report before the others; in it the worst of all labels together, then the worst mistake of each, the most
-    frequent label first, before the second worst of any.
+    The first report before the others; in it the worst of all labels together, the cells in doubt, then the worst
+    mistake of each label, the most frequent label first, before the second worst of any.
     """
     for report in reports:
         worst = report.details.worst
         yield from (worst.images[mistake.place].image for _, _, mistake in worst.overall(MAX_OVERALL_MISTAKES))
+        yield from (suspect.image for suspect in report.suspects)
         columns = sorted(range(len(report.labels)), key=lambda column: -report.labels[column]["num_positive"])
         depth = max((len(mistakes) for mistakes in (*worst.missed, *worst.wrongly_given)), default=0)
         for rank in range(depth):
@@ -85,11 +88,21 @@ def _pack_report(report: Report, number_of: Mapping[str, int]) -> dict[str, Any]
         "num_true_labels": details.num_true_labels,
         "num_given_labels": details.num_given_labels,
         "worst": _pack_worst(details.worst, number_of),
+        "suspects": [
+            [make_printable(suspect.image), number_of.get(suspect.image, -1), _describe_suspect(suspect)]
+            for suspect in report.suspects
+        ],
         "overall": [
             [column, is_missed, mistake.place, round(mistake.probability, 4)]
             for column, is_missed, mistake in details.worst.overall(MAX_OVERALL_MISTAKES)
         ],
     }
+
+
+def _describe_suspect(suspect: Mistake) -> str:
+    label = make_printable(shorten(suspect.label, 30))
+    doubt = "may be missing" if suspect.suggestion == PRESENT else "may not be there"
+    return f"{label} {doubt}, at {format_value(suspect.probability)}"
 
 
 def _pack_reliability(reliability: Reliability, confidence: float) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -116,6 +117,48 @@ def describe_tuning(report: Report) -> str:
         f"{describe_goal(report.policy['goal'])}{where}. "
         f"F1 per label: {format_value(tuned)} with these thresholds, {format_value(half)} at 0.5."
     )
+
+
+def describe_gain(goal: str, gain: Mapping[str, Any]) -> str:
+    """Return whether tuning was worth it, and how that is known, from what a policy holds of itself."""
+    if not gain:
+        return "Nothing was tuned." if goal == "half" else "Too few images to say what that brings."
+    figures = [gain[key] for key in ("at_half", "tuned", "gain", "low", "high")]
+    if None in figures:
+        return f"What that brings cannot be said: {gain['metric']} is undefined on these images."
+    at_half, tuned, _, low, high = figures
+    moved = f"{gain['metric']} {'falls' if tuned < at_half else 'rises'} from {at_half:.3f} at 0.5 to {tuned:.3f}"
+    verdict = "Worth it" if gain["is_worth_it"] else "Not worth it, as far as these images tell"
+    how = f"Cross-fitted on {gain['num_images']:,} images; the gain is {low:+.3f} to {high:+.3f}."
+    text = f"{verdict}: {moved}.\n{how}"
+    if "asked" not in gain:
+        return text
+    asked, reached = gain["asked"], gain["reached"]
+    shown = "nothing to measure" if reached is None or math.isnan(reached) else f"{reached:.3f}"
+    return f"{text} Asked: {asked['metric']} of at least {asked['at_least']:.3g}; reached: {shown}."
+
+
+def describe_policy(report: Report) -> list[str]:
+    """Return what else decides: what the choice of thresholds brought, calibration, rules and who is asked."""
+    policy = report.policy
+    sentences = []
+    if policy.get("gain"):
+        sentences.append(f"When the thresholds were chosen: {describe_gain(policy['goal'], policy['gain'])}")
+    if "calibration" in policy:
+        sentences.append(
+            f"Probabilities are calibrated before they are shown and compared (method: {policy['calibration']})."
+        )
+    if "rules" in policy:
+        rules = policy["rules"]
+        shown = join_names([f"“{make_printable(shorten(rule, 120))}”" for rule in rules])
+        sentences.append(f"Every answer keeps {count(len(rules), 'rule')}: {shown}.")
+    if "abstention" in policy:
+        asked = policy["abstention"]
+        sentences.append(
+            f"Images in doubt (by {asked['by']}) go to a person: {format_share(asked['share'])} of those that the "
+            "thresholds were chosen on. Their answers count here like all others."
+        )
+    return sentences
 
 
 def describe_baselines(report: Report) -> str:

@@ -123,11 +123,16 @@ class LabelPanel {
 // An image with what is there and what was said of it.
 function showImage(part, thumbnails, place, remark) {
   const [name, truth, given, number] = part.worst.images[place];
+  return frameImage(thumbnails, number, [["bdi", name], ["b", remark], ["span", `is: ${listLabels(part, truth)}`], ["span", `given: ${listLabels(part, given)}`]]);
+}
+
+// A picture, where there is one, above lines of text: an element's name and what it says.
+function frameImage(thumbnails, number, lines) {
   const figure = document.createElement("figure");
   if (number >= 0) figure.append(Object.assign(document.createElement("img"), {src: thumbnails[number], alt: ""}));
   else if (thumbnails.length) figure.append(Object.assign(line("div", "left out"), {className: "none"}));
   const caption = document.createElement("figcaption");
-  caption.append(line("bdi", name), line("b", remark), line("span", `is: ${listLabels(part, truth)}`), line("span", `given: ${listLabels(part, given)}`));
+  caption.append(...lines.map(([element, text]) => line(element, text)));
   figure.append(caption);
   return figure;
 }

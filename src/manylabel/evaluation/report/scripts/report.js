@@ -20,8 +20,12 @@
     }
     section.querySelector("[data-show=worst]").replaceChildren(...part.overall.map(([column, isMissed, image, probability]) =>
       showImage(part, data.thumbnails, image, `${shorten(part.labels[column], 30)} ${isMissed ? "missed" : "wrongly given"} at ${formatValue(probability)}`)));
+    section.querySelector("[data-show=suspects]")?.replaceChildren(...part.suspects.map(([name, number, remark]) =>
+      frameImage(data.thumbnails, number, [["bdi", name], ["b", remark]])));
     for (const node of section.querySelectorAll(".needs-script")) node.hidden = false;
-    if (!data.thumbnails.length) section.querySelector("[data-show=worst]").hidden = true;
+    if (!data.thumbnails.length) {
+      for (const strip of section.querySelectorAll("[data-show=worst], [data-show=suspects]")) strip.hidden = true;
+    }
     if (part.labels.length) panel.pick(Number(panel.rows()[0].dataset.place), false);
   };
 
