@@ -137,6 +137,60 @@ def test_only_the_part_that_was_asked_for_is_judged(run: Path, data: Path) -> No
     assert "there is no part 'test'" in told.stderr
 
 
+def test_other_decisions_are_chosen_judged_and_compared(run: Path, data: Path, tmp_path: Path) -> None:
+    told = call(
+        "tune", run, run / "predictions" / "val.parquet", "--goal", "recall,at_least=0.9", "--out", "kind", cwd=tmp_path
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("Decisions for the goal recall,at_least=0.9.")
+    split = run.parent / "split.csv"
+    for model, folder in ((run, "before"), (tmp_path / "kind", "after")):
+        judged = call("evaluate", model, split, "--images", data.parent, "--out", folder, cwd=tmp_path)
+        assert judged.returncode == 0, judged.stderr
+    before, after = (
+        json.loads((tmp_path / name / "metrics.json").read_text("utf-8"))["test"] for name in ("before", "after")
+    )
+    assert after["policy"]["goal"] == "recall,at_least=0.9"
+    assert after["metrics"]["average_precision_macro"] == before["metrics"]["average_precision_macro"]
+    assert after["metrics"]["recall_micro"]["value"] > before["metrics"]["recall_micro"]["value"]
+    compared = call("compare", "before", "after", "--by", "recall", "--html", "page.html", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    found = json.loads(call("compare", "before", "after", "--by", "recall", "--json", cwd=tmp_path).stdout)
+    gain = after["metrics"]["recall_micro"]["value"] - before["metrics"]["recall_micro"]["value"]
+    assert found["metrics"]["recall_micro"]["difference"] == pytest.approx(gain)
+    assert (tmp_path / "page.html").read_text("utf-8").startswith("<!doctype html>")
+    assert all(len(line) <= 80 or "/" in line for line in compared.stdout.splitlines())
+
+
+def test_a_queue_of_doubtful_cells_is_a_patch(data: Path, tmp_path: Path) -> None:
+    queue, fixed = tmp_path / "queue.csv", tmp_path / "fixed.csv"
+    found = call(
+        "find-errors", data, "--out", queue, "--folds", "2", "--max", "40", "--max-bad-images", "0.05", *TRAIN_FLAGS
+    )
+    assert found.returncode == 0, found.stderr
+    assert f"--apply {queue}" in found.stdout
+    rows = list(csv.DictReader(queue.open(encoding="utf-8")))
+    assert 0 < len(rows) <= 40
+    assert {row["given"] for row in rows} <= {"present", "absent"}
+    kept = rows[::2]  # a person has deleted the others
+    with queue.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(kept)
+    mended = call("convert", data, fixed, "--apply", queue)
+    assert mended.returncode == 0, mended.stderr
+    before, after = (
+        {
+            row["image"]: set(filter(None, row["labels"].split("|")))
+            for row in csv.DictReader(path.open(encoding="utf-8"))
+        }
+        for path in (data, fixed)
+    )
+    changed = {(image, label) for image in before for label in before[image] ^ after[image]}
+    assert changed == {(row["image"], row["label"]) for row in kept}
+    assert all((row["label"] in after[row["image"]]) == (row["suggestion"] == "present") for row in kept)
+
+
 def test_evaluate_never_writes_over_a_run(run: Path, data: Path) -> None:
     before = (run / "metrics.json").read_bytes()
     told = call("evaluate", run, run.parent / "split.csv", "--images", data.parent, "--out", run)
