@@ -19,7 +19,8 @@ from process import report
 from manylabel.decisions import GOALS
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.evaluation.details import collect_details
-from manylabel.evaluation.evaluate import Report, evaluate_predictions
+from manylabel.evaluation.evaluate import MAX_SUSPECTS, Report, evaluate_predictions
+from manylabel.evaluation.mistakes import find_mistakes
 from manylabel.evaluation.report.html import save_html
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
@@ -76,12 +77,13 @@ def measure_details(predictions: Predictions, policy: DecisionPolicy) -> float:
     probs_NL, truth_NL, known_NL = predictions.probs_NL, targets.present_NL(), targets.known_NL()
     started = time.perf_counter()
     collect_details(predictions.images, probs_NL, policy.decide(probs_NL), policy.thresholds_L, truth_NL, known_NL)
+    find_mistakes(predictions, MAX_SUSPECTS)
     return time.perf_counter() - started
 
 
 def measure_writing(judged: Report, page: Path, image: Path) -> float:
     """Return the seconds of writing the page, with thumbnails of files."""
-    sources = {shown.image: image for shown in judged.details.worst.images}
+    sources = {shown.image: image for shown in (*judged.details.worst.images, *judged.suspects)}
     started = time.perf_counter()
     save_html([judged], page, title="A thousand labels", sources=sources)
     return time.perf_counter() - started
