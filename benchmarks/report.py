@@ -64,7 +64,7 @@ def build_predictions(num_images: int, num_labels: int) -> tuple[Predictions, De
     probs_NL = (1 / (1 + np.exp(-logits_NL))).astype(np.float32)
     space = LabelSpace(tuple(f"label {column:04}" for column in range(num_labels)))
     half = num_images // 2
-    thresholds = GOALS["f1"](probs_NL[:half], truth_NL[:half], np.ones_like(truth_NL[:half]))
+    thresholds = GOALS["f1"].choose(probs_NL[:half], truth_NL[:half], np.ones_like(truth_NL[:half]))
     images = tuple(f"images/{row:05}.jpg" for row in range(num_images))
     predictions = Predictions(images, space, probs_NL, Targets.from_dense(truth_NL), "model", "data")
     return predictions, DecisionPolicy(space, tuple(thresholds.thresholds_L.tolist()), "f1", (), "other data")

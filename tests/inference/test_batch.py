@@ -1,10 +1,9 @@
-"""Many images: what arguments stand for, and answers on disk that are whole or not there."""
+"""Answers on disk: whole or not there, and kept beside their place until all are."""
 
 from __future__ import annotations
 
 import csv
 import errno
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from manylabel.errors import ConfigError, DataError, RunError
-from manylabel.inference.batch import WRITERS, expand_images, save_answers
+from manylabel.errors import ConfigError, RunError
+from manylabel.inference.batch import WRITERS, open_unfinished, save_answers
 from manylabel.inference.prediction import Prediction
 from manylabel.labels.space import LabelSpace
 
@@ -36,78 +34,10 @@ ANSWERS = [
 ]
 
 
-def expand(*arguments: str, standard_input: str = "") -> list[str]:
-    return expand_images(list(arguments), io.StringIO(standard_input))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """a.jpg, deep/b.PNG, deep/c.txt, [d].png: the working directory."""
-    monkeypatch.chdir(tmp_path)
-    Path("deep").mkdir()
-    for name in ("a.jpg", "deep/b.PNG", "[d].png"):
-        Image.new("RGB", (2, 2)).save(name)
-    Path("deep/c.txt").write_text("no image")
-    return tmp_path
-
-
-def posix(paths: list[str]) -> list[str]:
-    return [Path(path).as_posix() for path in paths]
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_folder_stands_for_every_image_below_it() -> None:
-    assert sorted(posix(expand("."))) == ["[d].png", "a.jpg", "deep/b.PNG"]
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_pattern_stands_for_what_it_matches() -> None:
-    assert posix(expand("*.jpg")) == ["a.jpg"]
-    assert posix(expand("**/*.PNG")) == ["deep/b.PNG"]
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_file_whose_name_looks_like_a_pattern_is_a_file() -> None:
-    assert expand("[d].png") == ["[d].png"]
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_file_that_is_no_image_or_not_there_gets_an_answer_too() -> None:
-    assert expand("deep/c.txt", "gone.jpg") == ["deep/c.txt", "gone.jpg"]
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_dash_stands_for_the_paths_on_standard_input() -> None:
-    assert expand("-", standard_input="a.jpg\n\n with blanks .jpg\r\ngone.jpg") == [
-        "a.jpg", " with blanks .jpg", "gone.jpg"
-    ]  # fmt: skip
-
-
-@pytest.mark.usefixtures("folder")
-def test_an_image_that_is_named_twice_is_answered_once_where_it_came_first() -> None:
-    assert expand("gone.jpg", "a.jpg", "*.jpg", "-", standard_input="a.jpg\n") == ["gone.jpg", "a.jpg"]
-
-
-@pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        pytest.param(["none/*.jpg"], "none/*.jpg", id="pattern without a match"),
-        pytest.param(["empty"], "empty", id="folder without an image"),
-        pytest.param(["-", "*.gif"], "- *.gif", id="nothing on standard input"),
-    ],
-)
-def test_no_image_at_all_is_one_sentence(arguments: list[str], text: str) -> None:
-    Path("empty").mkdir()
-    with pytest.raises(DataError) as caught:
-        expand_images(iter(arguments), io.StringIO())
-    assert str(caught.value) == f"{text}: there is no image, expected files, folders or patterns with images."
-
-
 def test_csv_has_a_row_per_image_with_its_labels_joined(tmp_path: Path) -> None:
     path = tmp_path / "new" / "answers.csv"
     told: list[int] = []
-    assert save_answers(ANSWERS, path, SPACE, on_image=lambda: told.append(1)) == 1
+    assert save_answers(ANSWERS, path, SPACE, on_image=lambda: told.append(1)).num_failed == 1
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [
@@ -134,14 +64,14 @@ def test_csv_has_a_column_per_label_if_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("all_probabilities", [False, True])
 def test_json_lines_are_the_answers_themselves(tmp_path: Path, all_probabilities: bool) -> None:
     path = tmp_path / "answers.jsonl"
-    assert save_answers(ANSWERS, path, SPACE, all_probabilities) == 1
+    assert save_answers(ANSWERS, path, SPACE, all_probabilities).num_failed == 1
     lines = path.read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [answer.to_dict(all_probabilities) for answer in ANSWERS]
 
 
 def test_parquet_has_a_list_of_labels_and_a_number_per_label(tmp_path: Path) -> None:
     path = tmp_path / "answers.parquet"
-    assert save_answers(ANSWERS, path, SPACE) == 1
+    assert save_answers(ANSWERS, path, SPACE).num_failed == 1
     table = pq.read_table(path)
     assert [str(kind) for kind in table.schema.types] == ["string", "list<element: string>", "string", *["float"] * 3]
     rows = table.to_pylist()
@@ -163,7 +93,7 @@ def test_tables_say_which_images_need_a_person_where_the_model_abstains(tmp_path
 @pytest.mark.parametrize("extension", list(WRITERS))
 def test_no_answer_is_a_file_too(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"answers{extension.upper()}"
-    assert save_answers([], path, SPACE) == 0
+    assert save_answers([], path, SPACE).num_images == 0
     assert path.is_file()
 
 
@@ -173,24 +103,60 @@ def test_a_name_that_is_not_text_is_written_with_escapes(tmp_path: Path, extensi
     name = "gr\udcfc\udcdf.jpg"
     failed = Prediction(name, None, error={"kind": "missing", "message": f"{name}: there is no such file"})
     path = tmp_path / f"answers{extension}"
-    assert save_answers([answer(name, (), 0, 0, 0), failed], path, SPACE) == 1
+    assert save_answers([answer(name, (), 0, 0, 0), failed], path, SPACE).num_failed == 1
     content = str(pq.read_table(path).to_pylist()) if extension == ".parquet" else path.read_text("utf-8")
     assert content.count(r"gr\udcfc\udcdf.jpg") + content.count(r"gr\\udcfc\\udcdf.jpg") == 3
 
 
 @pytest.mark.parametrize("extension", list(WRITERS))
-def test_an_interrupted_write_leaves_the_older_file(tmp_path: Path, extension: str) -> None:
+@pytest.mark.parametrize("all_probabilities", [False, True])
+def test_an_interrupted_write_leaves_the_older_file_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str, all_probabilities: bool
+) -> None:
+    monkeypatch.setattr("manylabel.inference.batch.ROWS_PER_PART", 3)
+    answers = [*ANSWERS, *(replace(one, image=f"more {one.image}") for one in ANSWERS)]
+    save_answers(answers, tmp_path / f"whole{extension}", SPACE, all_probabilities)
     path = tmp_path / f"answers{extension}"
     path.write_text("the older one")
 
     def interrupt() -> Iterator[Prediction]:
-        yield ANSWERS[0]
+        yield from answers[:5]
         raise KeyboardInterrupt
 
+    plan = {"model": "d1"}
     with pytest.raises(KeyboardInterrupt):
-        save_answers(interrupt(), path, SPACE)
+        save_answers(interrupt(), path, SPACE, all_probabilities, unfinished=open_unfinished(path, plan))
     assert path.read_text() == "the older one"
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    kept = open_unfinished(path, plan, is_resumed=True)
+    assert kept.done == {one.image for one in answers[:5]}
+    assert (kept.tally.num_images, kept.tally.num_failed, kept.tally.num_given["größe"]) == (5, 1, 2)
+    rest = [one for one in answers if one.image not in kept.done]
+    tally = save_answers(rest, path, SPACE, all_probabilities, unfinished=kept)
+    assert (tally.num_images, tally.num_failed) == (8, 2)
+    if extension == ".parquet":
+        assert pq.read_table(path).equals(pq.read_table(tmp_path / f"whole{extension}"))
+    else:
+        assert path.read_bytes() == (tmp_path / f"whole{extension}").read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"whole{extension}"]
+
+
+def test_half_a_part_counts_for_nothing_and_a_plan_alone_begins(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    begun = open_unfinished(path, {"model": "d1"})
+    (begun.folder / "part.csv.partial").write_text("image,labels,err")
+    kept = open_unfinished(path, {"model": "d1"}, is_resumed=True)
+    assert kept.done == set()
+    save_answers(ANSWERS, path, SPACE, unfinished=kept)
+    assert len(list(csv.reader(path.open(encoding="utf-8", newline="")))) == 5
+    assert open_unfinished(path, {}, is_resumed=True).done == set(), "nothing is left of a run that has ended"
+
+
+def test_answers_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    open_unfinished(path, {"model": "d1", "top_k": None})
+    with pytest.raises(ConfigError, match="are of another run: model was 'd1' and is 'd2', top_k was None and is 3"):
+        open_unfinished(path, {"model": "d2", "top_k": 3}, is_resumed=True)
+    assert open_unfinished(path, {"model": "d2"}).done == set(), "without --resume it begins anew"
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +170,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_older_file(tmp_path: Path, m
     with pytest.raises(RunError, match=r"answers\.csv: cannot write .*\(No space left on device\)\. Free space or"):
         save_answers(ANSWERS, path, SPACE)
     assert path.read_text() == "the older one"
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, "answers.csv.partial"]
 
 
 @pytest.mark.parametrize("name", ["answers.xlsx", "answers"])
@@ -214,9 +180,9 @@ def test_an_extension_that_no_writer_has_is_one_sentence(tmp_path: Path, name: s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parquet_writes_more_answers_than_fit_in_one_group(tmp_path: Path) -> None:
+def test_parquet_writes_more_answers_than_fit_in_one_part(tmp_path: Path) -> None:
     path = tmp_path / "answers.parquet"
     answers = (answer(f"{row}.jpg", (), 0.5, 0.5, 0.5) for row in range(5000))
     save_answers(answers, path, SPACE)
     assert pq.read_table(path).column("image").to_pylist() == [f"{row}.jpg" for row in range(5000)]
-    assert pq.ParquetFile(path).metadata.num_row_groups == 2
+    assert pq.ParquetFile(path).metadata.num_row_groups == 5

@@ -222,6 +222,42 @@ def test_a_picture_of_an_unusable_image_keeps_the_answers(run: Path, data: Path,
     assert (tmp_path / "p.png").stat().st_size > 5000
 
 
+def test_killed_answers_go_on_without_a_lost_or_doubled_row(run: Path, data: Path, tmp_path: Path) -> None:
+    images = sorted((data.parent / "images").glob("train-*.png"))
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(2600):
+        (many / f"{number:04}.png").hardlink_to(images[number % len(images)])
+    (many / "broken.png").write_bytes(b"")
+    whole = call("predict", run, many, "--out", tmp_path / "whole.csv")
+    assert whole.returncode == 1
+    command = [
+        sys.executable,
+        "-m",
+        "manylabel",
+        "predict",
+        str(run),
+        str(many),
+        "--out",
+        str(tmp_path / "answers.csv"),
+    ]
+    first_part = tmp_path / "answers.csv.partial" / "000000.csv"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not first_part.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "answers.csv").exists()
+    kept = len(list(csv.reader(first_part.open(encoding="utf-8", newline="")))) - 1
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, encoding="utf-8", check=False)
+    assert resumed.returncode == 1
+    assert f"Going on: {2601 - kept:,} of 2,601 images have no answer yet." in resumed.stderr
+    assert "1 of 2601 images cannot be used." in resumed.stderr
+    assert (tmp_path / "answers.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not first_part.parent.exists()
+
+
 def test_a_folder_of_the_user_s_own_is_not_taken_for_an_abandoned_run(data: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"epochs": 1}', "utf-8")
     (tmp_path / "data.csv").write_text("mine", "utf-8")

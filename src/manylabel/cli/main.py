@@ -445,12 +445,18 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGES...", help="Files, folders, globs, or - for paths on standard input.", show_default=False
+            metavar="IMAGES...",
+            help="Files, folders, globs, tables with paths, zip and tar files, or - for paths on standard input.",
+            show_default=False,
         ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write .csv, .jsonl or .parquet instead of printing.")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the answers of --out that were stopped or killed, if there are."),
+    ] = False,
     top_k: Annotated[
         int | None,
         typer.Option(
@@ -460,6 +466,8 @@ def predict(
     all_probabilities: Annotated[
         bool, typer.Option("--all-probabilities", help="Give the probability of every label.")
     ] = False,
+    folder: Images = None,
+    image_column: ImageColumn = None,
     picture: Annotated[
         Path | None,
         typer.Option("--picture", metavar="FILE.png", help="Draw the first image with its labels and margins."),
@@ -470,7 +478,9 @@ def predict(
     """Give every image its labels; exit code 1 if some images cannot be used."""
     from manylabel.cli.predict import run_predict
 
-    raise typer.Exit(run_predict(model, images, out, top_k, all_probabilities, picture, json, quiet))
+    raise typer.Exit(
+        run_predict(model, images, out, resume, top_k, all_probabilities, folder, image_column, picture, json, quiet)
+    )
 
 
 @app.command()

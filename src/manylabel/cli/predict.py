@@ -6,58 +6,98 @@ import json as json_format
 import sys
 from pathlib import Path
 
+from manylabel.data.images import ImageError
 from manylabel.errors import ConfigError, build_message
-from manylabel.inference.batch import WRITERS, expand_images, save_answers
+from manylabel.inference.batch import as_text, check_extension, open_unfinished, save_answers
 from manylabel.inference.prediction import Prediction
 from manylabel.inference.predictor import Predictor, load
+from manylabel.inference.sources import Sources, find_sources
+from manylabel.inference.tally import Tally
+from manylabel.runs.signals import exit_on_sigterm
 
 
 def run_predict(
     model: str,
     images: list[str],
     out: Path | None,
+    resume: bool,
     top_k: int | None,
     all_probabilities: bool,
+    folder: str | None,
+    image_column: str | None,
     picture: Path | None,
     json: bool,
     quiet: bool,
 ) -> int:
     """Print or write one answer per image; return 1 if some images cannot be used."""
-    if out is not None and out.suffix.lower() not in WRITERS:
-        raise ConfigError(build_message("--out", f"unknown kind of file {out.name!r}", expected=", ".join(WRITERS)))
-    paths = expand_images(images, sys.stdin)
+    if out is not None:
+        check_extension(out)
+    elif resume:
+        raise ConfigError(
+            build_message("--resume", "answers that are printed cannot go on", do="Give a file with --out")
+        )
+    sources = find_sources(images, sys.stdin, None if folder is None else Path(folder), image_column)
     predictor = load(model)
     if out is None:
-        num_failed = 0
-        for prediction in predictor.predict_many(paths, top_k=top_k):
-            num_failed += prediction.labels is None
+        tally = Tally()
+        for prediction in predictor.predict_sources(sources.read(), top_k=top_k):
+            tally.add(prediction.labels)
             print(_to_json(prediction, all_probabilities) if json else _to_line(prediction, all_probabilities))
     else:
-        num_failed = _write(predictor, paths, out, top_k, all_probabilities, quiet)
-        if not quiet:
-            print(f"Written: {out} ({len(paths)} images)", file=sys.stderr)
+        tally = _write(predictor, sources, out, resume, top_k, all_probabilities, quiet)
     if picture is not None:
-        _draw(predictor, paths[0], picture, top_k)
-    if num_failed and not quiet:
-        print(f"{num_failed} of {len(paths)} images cannot be used.", file=sys.stderr)
-    return 1 if num_failed else 0
+        _draw(predictor, sources, picture, top_k)
+    if not quiet:
+        _print_summary(predictor, tally, out, top_k)
+    return 1 if tally.num_failed else 0
 
 
 def _write(
-    predictor: Predictor, paths: list[str], out: Path, top_k: int | None, all_probabilities: bool, quiet: bool
-) -> int:
+    predictor: Predictor,
+    sources: Sources,
+    out: Path,
+    resume: bool,
+    top_k: int | None,
+    all_probabilities: bool,
+    quiet: bool,
+) -> Tally:
     from manylabel.cli.console import show_progress  # rich costs a tenth of a second that one image does not need
 
-    with show_progress(quiet) as tell:
-        tell("stage", {"name": "Predicting", "total": len(paths)})
-        return save_answers(
-            predictor.predict_many(paths, top_k=top_k),
-            out,
-            predictor.label_space,
-            all_probabilities,
-            lambda: tell("progress", {}),
-            has_doubt=predictor.policy.abstention is not None,
-        )
+    plan = {"model": predictor.bundle.digest, "top_k": top_k, "all_probabilities": all_probabilities}
+    unfinished = open_unfinished(out, plan, is_resumed=resume)
+    left = [name for name in sources.names if as_text(name) not in unfinished.done]
+    with show_progress(quiet) as tell, exit_on_sigterm():
+        if unfinished.done:
+            tell("note", {"message": f"Going on: {len(left):,} of {len(sources.names):,} images have no answer yet."})
+        tell("stage", {"name": "Predicting", "total": len(left), "unit": "images"})
+        try:
+            return save_answers(
+                predictor.predict_sources(sources.read(left), top_k=top_k),
+                out,
+                predictor.label_space,
+                all_probabilities,
+                lambda: tell("progress", {}),
+                has_doubt=predictor.policy.abstention is not None,
+                unfinished=unfinished,
+            )
+        except (KeyboardInterrupt, SystemExit):
+            kept = unfinished.tally.num_images
+            message = (
+                f"Stopped: {kept:,} answers are kept in {unfinished.folder}. The same command with --resume goes on."
+            )
+            tell("note", {"message": message})
+            raise
+
+
+def _print_summary(predictor: Predictor, tally: Tally, out: Path | None, top_k: int | None) -> None:
+    """Say on standard error what was written, what could not be used, and whether the images are of another kind."""
+    if out is not None:
+        print(f"Written: {out} ({tally.num_images} images)", file=sys.stderr)
+    if tally.num_failed:
+        print(f"{tally.num_failed} of {tally.num_images} images cannot be used.", file=sys.stderr)
+    if top_k is None:  # how many labels an image gets is then not the model's choice
+        for line in tally.describe_drift(predictor.bundle.manifest.provenance.get("prevalence", {})):
+            print(line, file=sys.stderr)
 
 
 def _to_json(prediction: Prediction, all_probabilities: bool) -> str:
@@ -82,12 +122,13 @@ def _to_line(prediction: Prediction, all_probabilities: bool) -> str:
     return f"{prediction.image}: {', '.join(shown) if shown else '(none)'}{doubt}"
 
 
-def _draw(predictor: Predictor, path: str, picture: Path, top_k: int | None) -> None:
-    """Draw one answer; an image that cannot be used has been answered for already, so it is only mentioned."""
+def _draw(predictor: Predictor, sources: Sources, picture: Path, top_k: int | None) -> None:
+    """Draw the first answer; an image that cannot be used has been answered for already, so it is only mentioned."""
     from manylabel.inference.picture import draw_prediction
 
-    prediction = predictor.predict(path, top_k=top_k)
-    if prediction.labels is None:
-        print(f"No picture: {path} cannot be used.", file=sys.stderr)
+    name, source = next(sources.read(sources.names[:1]))
+    prediction = next(predictor.predict_sources([(name, source)], top_k=top_k))
+    if prediction.labels is None or isinstance(source, ImageError):
+        print(f"No picture: {name} cannot be used.", file=sys.stderr)
     else:
-        draw_prediction(prediction, path, picture)
+        draw_prediction(prediction, source, picture)

@@ -1,55 +1,23 @@
-"""Many images: which files an argument stands for, and their answers as CSV, JSON lines or Parquet."""
+"""The answers for many images as CSV, JSON lines or Parquet; what is interrupted can go on."""
 
 from __future__ import annotations
 
 import csv
-import glob
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from manylabel.data.images import find_images
-from manylabel.errors import ConfigError, DataError, RunError, build_message
+from manylabel.errors import ConfigError, RunError, build_message
 from manylabel.files import describe_write_error
 from manylabel.inference.prediction import Prediction
+from manylabel.inference.tally import Tally
+from manylabel.inference.unfinished import ROWS_PER_PART, Unfinished
 from manylabel.labels.predictions import PROBABILITY_PREFIX
 from manylabel.labels.space import LabelSpace
-
-_ROWS_PER_GROUP = 4096
-
-
-def expand_images(arguments: Iterable[str], standard_input: TextIO) -> list[str]:
-    """Return the path of every image that the arguments stand for, each once, in order.
-
-    A folder stands for every file below it with an image extension, a pattern for what it matches, `-` for the paths
-    on standard input, one per line; anything else is a path, even if nothing is there: it gets an answer too, and so
-    does a pattern that matches nothing.
-
-    Raises:
-        DataError: the arguments stand for no image at all.
-    """
-    wanted, paths, unmatched = list(arguments), dict[str, None](), set[str]()
-    for argument in wanted:
-        if argument == "-":
-            found = [line.rstrip("\r\n") for line in standard_input if line.strip()]
-        elif os.path.isdir(argument):  # noqa: PTH112 - arguments stay text
-            found = [str(path) for path in find_images(Path(argument))]
-        elif os.path.lexists(argument) or not glob.has_magic(argument):
-            found = [argument]
-        else:
-            matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the pattern's own spelling
-            found = matches if matches else [argument]
-            unmatched |= set() if matches else {argument}
-        paths.update(dict.fromkeys(found))
-    if paths.keys() <= unmatched:
-        raise DataError(
-            build_message(" ".join(wanted), "there is no image", expected="files, folders or patterns with images")
-        )
-    return list(paths)
 
 
 def save_answers(
@@ -60,10 +28,12 @@ def save_answers(
     on_image: Callable[[], None] | None = None,
     *,
     has_doubt: bool = False,
-) -> int:
-    """Write one row per image as the extension of `path` says, and return how many images could not be used.
+    unfinished: Unfinished | None = None,
+) -> Tally:
+    """Write one row per image as the extension of `path` says, and return what all answers of the file come to.
 
-    The file takes its place when it is complete: an interrupted run leaves what was there before.
+    The file takes its place when it is complete: an interrupted run leaves what was there before, and beside it the
+    answers that it has, from which `open_unfinished` goes on.
 
     Args:
         predictions: the answers, of one model.
@@ -72,33 +42,75 @@ def save_answers(
         all_probabilities: a CSV or JSON file has them for labels that are not given too.
         on_image: called after each image.
         has_doubt: the model abstains, so a table has a column `needs_person`.
+        unfinished: from `open_unfinished`, with rows that are there already; None begins.
 
     Raises:
         ConfigError: the extension is none of `WRITERS`.
         RunError: the file cannot be written.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise ConfigError(build_message(path, "unknown kind of file", got=path.suffix, expected=", ".join(WRITERS)))
-    num_failed = 0
-    partial = path.with_name(path.name + ".partial")
+    check_extension(path)
+    parts = unfinished if unfinished is not None else open_unfinished(path, {})
+    open_writer = WRITERS[path.suffix.lower()]
+
+    def write_part(answers: list[Prediction], place: Path) -> None:
+        with open_writer(place, label_space, all_probabilities, has_doubt) as write:
+            for answer in answers:
+                write(answer)
+
+    waiting: list[Prediction] = []
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with WRITERS[path.suffix.lower()](partial, label_space, all_probabilities, has_doubt) as write:
+        try:
             for prediction in predictions:
-                write(replace(prediction, image=_as_text(prediction.image)))
-                num_failed += prediction.labels is None
+                waiting.append(replace(prediction, image=as_text(prediction.image)))
+                parts.tally.add(prediction.labels)
+                if len(waiting) == ROWS_PER_PART:
+                    parts.add(partial(write_part, waiting))
+                    waiting = []
                 if on_image is not None:
                     on_image()
-        partial.replace(path)
+        finally:  # what somebody interrupts keeps its answers
+            if waiting:
+                parts.add(partial(write_part, waiting))
+        parts.finish(partial(write_part, []))
     except OSError as error:
         raise RunError(describe_write_error(path, 0, error)) from error
-    finally:
-        if partial.is_file():
-            partial.unlink()
-    return num_failed
+    return parts.tally
 
 
-def _as_text(name: str) -> str:
+def check_extension(path: Path) -> None:
+    """Stop where no answers can be written into such a file.
+
+    Raises:
+        ConfigError: the extension is none of `WRITERS`.
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise ConfigError(build_message(path, "unknown kind of file", got=path.suffix, expected=", ".join(WRITERS)))
+
+
+def open_unfinished(path: Path, plan: Mapping[str, Any], *, is_resumed: bool = False) -> Unfinished:
+    """Return where answers are kept until all of them are there.
+
+    Args:
+        path: the file that they will become.
+        plan: what they hang on, such as the model.
+        is_resumed: go on with what an earlier run of the same plan has left, if there is something.
+
+    Raises:
+        ConfigError: what is left is of another plan.
+        RunError: nothing can be written there.
+    """
+    parts = Unfinished(path, plan)
+    try:
+        if is_resumed:
+            parts.resume()
+        else:
+            parts.start()
+    except OSError as error:
+        raise RunError(describe_write_error(path, 0, error)) from error
+    return parts
+
+
+def as_text(name: str) -> str:
     """A file name that is not text holds lone surrogates, which no UTF-8 file can: they are written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -117,7 +129,7 @@ def _write_csv(path: Path, label_space: LabelSpace, all_probabilities: bool, has
 
         def write(prediction: Prediction) -> None:
             labels = "" if prediction.labels is None else "|".join(prediction.labels)
-            error = "" if prediction.error is None else _as_text(prediction.error["message"])
+            error = "" if prediction.error is None else as_text(prediction.error["message"])
             probs = [repr(prediction.probabilities[label]) if prediction.probabilities else "" for label in label_space]
             doubt = [int(bool(prediction.needs_person))] if has_doubt else []
             writer.writerow([prediction.image, labels, error, *doubt, *(probs if all_probabilities else [])])
@@ -143,23 +155,16 @@ def _write_parquet(path: Path, label_space: LabelSpace, _: bool, has_doubt: bool
         + [(PROBABILITY_PREFIX + label, pa.float32()) for label in label_space]
     )
     rows: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema) as writer:
 
-        def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(rows, schema))
-            rows.clear()
+    def write(prediction: Prediction) -> None:
+        error = None if prediction.error is None else as_text(prediction.error["message"])
+        labels = None if prediction.labels is None else list(prediction.labels)
+        probs = {PROBABILITY_PREFIX + label: prob for label, prob in prediction.probabilities.items()}
+        doubt = {_DOUBT_COLUMN: prediction.needs_person} if has_doubt else {}
+        rows.append({"image": prediction.image, "labels": labels, "error": error, **doubt, **probs})
 
-        def write(prediction: Prediction) -> None:
-            error = None if prediction.error is None else _as_text(prediction.error["message"])
-            labels = None if prediction.labels is None else list(prediction.labels)
-            probs = {PROBABILITY_PREFIX + label: prob for label, prob in prediction.probabilities.items()}
-            doubt = {_DOUBT_COLUMN: prediction.needs_person} if has_doubt else {}
-            rows.append({"image": prediction.image, "labels": labels, "error": error, **doubt, **probs})
-            if len(rows) == _ROWS_PER_GROUP:
-                flush()
-
-        yield write
-        flush()
+    yield write
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
 
 
 WRITERS: Mapping[str, Callable[[Path, LabelSpace, bool, bool], Any]] = {

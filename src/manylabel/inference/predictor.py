@@ -85,7 +85,12 @@ class Predictor:
         self, images: Iterable[str | os.PathLike[str]], *, top_k: int | None = None
     ) -> Iterator[Prediction]:
         """Yield a Prediction for each path, in order; images are decoded ahead in threads."""
-        sources = ((str(image), image) for image in images)
+        return self.predict_sources(((str(image), image) for image in images), top_k=top_k)
+
+    def predict_sources(
+        self, sources: Iterable[tuple[str, ImageSource | ImageError]], *, top_k: int | None = None
+    ) -> Iterator[Prediction]:
+        """Yield a Prediction for each name and what is to be read for it, or why there is nothing, in order."""
         for shown, prepared in self._prepare_ahead(sources):
             yield self._answer(shown, prepared, top_k)
 
@@ -119,14 +124,16 @@ class Predictor:
                     )
                 )
 
-    def _prepare(self, image: ImageSource, name: str) -> npt.NDArray[np.float32] | ImageError:
+    def _prepare(self, image: ImageSource | ImageError, name: str) -> npt.NDArray[np.float32] | ImageError:
+        if isinstance(image, ImageError):
+            return image
         try:
             return self.preprocess.load(image, name=name)
         except ImageError as error:
             return error
 
     def _prepare_ahead(
-        self, sources: Iterable[tuple[str, ImageSource]]
+        self, sources: Iterable[tuple[str, ImageSource | ImageError]]
     ) -> Iterator[tuple[str, npt.NDArray[np.float32] | ImageError]]:
         waiting: deque[tuple[str, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
         with ThreadPoolExecutor(max_workers=min(8, count_cores())) as pool:

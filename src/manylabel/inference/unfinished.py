@@ -1,0 +1,151 @@
+"""Answers that are not all there yet: parts of some rows beside their place, each whole or not there.
+
+A run that is killed loses the part that it was filling and no other: `--resume` reads which images have an answer, and
+the file is put together of all parts once every image has one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from manylabel.errors import ConfigError, build_message
+from manylabel.inference.tally import Tally
+
+ROWS_PER_PART = 1024
+
+_PLAN = "run.json"
+
+
+class Unfinished:
+    """The parts of one file of answers, in a folder beside it.
+
+    `plan` is what the answers hang on, such as the model: parts of another plan are never mixed in.
+    """
+
+    def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
+        self.path = path
+        self.folder = path.with_name(path.name + ".partial")
+        self.extension = path.suffix.lower()
+        self.plan = {**plan, "extension": self.extension}
+        self.done: set[str] = set()
+        """The images that have an answer."""
+        self.tally = Tally()
+        """What the answers come to."""
+        self._num_parts = 0
+
+    @property
+    def exists(self) -> bool:
+        """Whether an earlier run has left parts."""
+        return self.folder.is_dir()
+
+    def start(self) -> None:
+        """Begin with no part; those of an earlier run are removed."""
+        self._clear()
+        self.folder.mkdir(parents=True)
+        unnamed = self.folder / f"{_PLAN}.partial"
+        unnamed.write_text(json.dumps(self.plan), encoding="utf-8")
+        unnamed.replace(self.folder / _PLAN)
+
+    def resume(self) -> None:
+        """Go on where an earlier run has left parts, else begin.
+
+        Raises:
+            ConfigError: the parts are answers of another model or of other settings.
+        """
+        plan = self.folder / _PLAN
+        if not plan.is_file():  # killed before its first part
+            return self.start()
+        found = json.loads(plan.read_text("utf-8"))
+        differing = [name for name in self.plan if found.get(name) != self.plan[name]]
+        if differing:
+            told = ", ".join(f"{name} was {found.get(name)!r} and is {self.plan[name]!r}" for name in differing)
+            do = f"Repeat the command that was stopped, or remove {self.folder} to begin anew"
+            raise ConfigError(build_message(self.folder, f"its answers are of another run: {told}", do=do))
+        for part in self._parts():
+            for image, labels in READERS[self.extension](part):
+                self.done.add(image)
+                self.tally.add(labels)
+            self._num_parts = int(part.stem) + 1
+        return None
+
+    def add(self, write: Callable[[Path], None]) -> None:
+        """Keep one more part, which `write` writes."""
+        unnamed = self.folder / f"part{self.extension}.partial"
+        write(unnamed)
+        unnamed.replace(self.folder / f"{self._num_parts:06}{self.extension}")
+        self._num_parts += 1
+
+    def finish(self, write_empty: Callable[[Path], None]) -> None:
+        """Put the parts together in their place, and remove them; `write_empty` writes a file without rows."""
+        empty, whole = self.folder / f"empty{self.extension}", self.folder / f"whole{self.extension}.partial"
+        write_empty(empty)
+        JOINERS[self.extension](self._parts(), empty, whole)
+        whole.replace(self.path)
+        self._clear()
+
+    def _parts(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob(f"*{self.extension}") if path.stem.isdigit())
+
+    def _clear(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.folder)
+
+
+Rows = Iterator[tuple[str, list[str] | None]]
+
+
+def _read_csv(path: Path) -> Rows:
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield row["image"], None if row["error"] else [label for label in row["labels"].split("|") if label]
+
+
+def _read_jsonl(path: Path) -> Rows:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            yield row["image"], row["labels"]
+
+
+def _read_parquet(path: Path) -> Rows:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["image", "labels"])
+    yield from zip(table["image"].to_pylist(), table["labels"].to_pylist(), strict=True)
+
+
+READERS: Mapping[str, Callable[[Path], Rows]] = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+"""How the images of a part and their labels (None where one could not be used) are read, by the extension."""
+
+
+def _join_text(parts: Sequence[Path], empty: Path, whole: Path) -> None:
+    """A file without rows has the heading alone, which each part begins with."""
+    heading = empty.read_bytes()
+    with whole.open("wb") as file:
+        file.write(heading)
+        for part in parts:
+            with part.open("rb") as rows:
+                rows.seek(len(heading))
+                shutil.copyfileobj(rows, file)
+
+
+def _join_parquet(parts: Sequence[Path], empty: Path, whole: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(whole, pq.read_schema(empty)) as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part))
+
+
+JOINERS: Mapping[str, Callable[[Sequence[Path], Path, Path], None]] = {
+    ".csv": _join_text,
+    ".jsonl": _join_text,
+    ".parquet": _join_parquet,
+}
+"""How parts become one file, by the extension."""
