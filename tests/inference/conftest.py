@@ -27,8 +27,12 @@ def write_bundle(
     thresholds: tuple[float, ...] = THRESHOLDS,
     size_px: int = SIZE,
     num_outputs: int | None = None,
+    std: float = 0.125,
 ) -> Path:
-    """Write a bundle with a network that gives the sigmoid of the mean of colour i modulo 3 for label i."""
+    """Write a bundle with a network that gives the sigmoid of the mean of colour i modulo 3 for label i.
+
+    The smaller `std`, the more a colour matters.
+    """
     num_labels = len(names) if num_outputs is None else num_outputs
     weights_CL = np.eye(3, dtype=np.float32)[:, np.arange(num_labels) % 3]
     graph = helper.make_graph(
@@ -51,7 +55,7 @@ def write_bundle(
     space = LabelSpace(names)
     manifest = Manifest(
         space,
-        Preprocess(height_px=SIZE, width_px=SIZE, mean=(0.5, 0.5, 0.5), std=(0.125, 0.125, 0.125)),
+        Preprocess(height_px=SIZE, width_px=SIZE, mean=(0.5, 0.5, 0.5), std=(std, std, std)),
         DecisionPolicy(space, thresholds),
         {"name": "colours"},
         {"name": "linear"},

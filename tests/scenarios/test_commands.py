@@ -222,6 +222,21 @@ def test_a_picture_of_an_unusable_image_keeps_the_answers(run: Path, data: Path,
     assert (tmp_path / "p.png").stat().st_size > 5000
 
 
+def test_an_answer_is_explained_by_the_bundle_alone(run: Path, data: Path, tmp_path: Path) -> None:
+    image = next((data.parent / "images").glob("train-*.png"))
+    told = call("explain", run, image, "--labels", "3,7", "--out", tmp_path / "new" / "why.png")
+    assert told.returncode == 0, told.stderr
+    assert [line.split()[0] for line in told.stdout.splitlines()] == ["3", "7"]
+    with Image.open(tmp_path / "new" / "why.png") as picture:
+        assert picture.width > 900
+    marked = call("explain", run, image, "--regions", data, "--out", tmp_path / "why.png")
+    assert marked.returncode == 0, marked.stderr
+    wrong = call("explain", run, image, "--labels", "33", "--out", tmp_path / "no.png")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("Error: --labels: the model has no label '33'")
+    assert not (tmp_path / "no.png").exists()
+
+
 def test_killed_answers_go_on_without_a_lost_or_doubled_row(run: Path, data: Path, tmp_path: Path) -> None:
     images = sorted((data.parent / "images").glob("train-*.png"))
     many = tmp_path / "many"

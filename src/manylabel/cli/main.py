@@ -484,6 +484,28 @@ def predict(
 
 
 @app.command()
+def explain(
+    model: Model,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.png", help="The picture to write.", show_default=False)],
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="A,B", help="Which labels; by default those that the image is given."),
+    ] = None,
+    regions: Annotated[
+        str | None,
+        typer.Option("--regions", metavar="DATA", help="A table that says where labels are: maps that miss are noted."),
+    ] = None,
+    folder: Images = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show which parts of an image speak for its labels, by hiding one after the other."""
+    from manylabel.cli.explain import run_explain
+
+    raise typer.Exit(run_explain(model, image, labels, out, regions, folder, quiet))
+
+
+@app.command()
 def serve(
     model: Model,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",

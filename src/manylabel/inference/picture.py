@@ -1,4 +1,4 @@
-"""The picture of a prediction: the image, its labels, and how far each is from its threshold."""
+"""Pictures: a prediction beside its image, and the parts of an image that speak for its labels."""
 
 from __future__ import annotations
 
@@ -6,16 +6,27 @@ import io
 import os
 import textwrap
 import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from manylabel.data.images import load_image
 from manylabel.errors import DataError, build_message, join_names
 from manylabel.files import write_bytes_atomically
+from manylabel.inference.explain import Explanation
 from manylabel.inference.prediction import Prediction
 from manylabel.inference.predictor import ImageSource
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LEAST_BARS, _MOST_BARS = 12, 40
 _GIVEN_COLOUR, _OTHER_COLOUR = "#1b6ca8", "#b9c4cc"
 _MAX_NAME_LENGTH = 28
+_MOST_COLUMNS = 4
+_HEAT = "inferno"
+_LEAST_STRENGTH = 1.0
+"""Log-odds that have full colour at least: a map of next to nothing is not blown up."""
 
 
 def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.PathLike[str]) -> None:
@@ -75,6 +86,48 @@ def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.P
     bars.margins(x=0.18)
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(axis="y", length=0)
+    _save(figure, path)
+
+
+def draw_explanation(explanation: Explanation, path: str | os.PathLike[str]) -> None:
+    """Draw an image, and beside it for each label where the evidence lies: in colour on the image in grey.
+
+    All maps share one scale, so that a faint map is of weak evidence.
+
+    Raises:
+        RunError: the picture cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    num_panels = 1 + len(explanation.labels)
+    columns = min(num_panels, _MOST_COLUMNS)
+    rows = -(-num_panels // columns)
+    figure = Figure(figsize=(3.1 * columns + 0.9, 3.5 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.set_axis_off()
+    panels.flat[0].imshow(explanation.shown)
+    panels.flat[0].set_title("the image, as the model sees it", fontsize=10)
+    grey = explanation.shown.convert("L")
+    strongest = max(_LEAST_STRENGTH, float(explanation.maps_KHW.max()))
+    for panel, label, map_HW in zip(panels.flat[1:], explanation.labels, explanation.maps_KHW, strict=False):
+        panel.imshow(grey, cmap="gray", vmin=-40, vmax=255)
+        strength_HW = np.clip(map_HW / strongest, 0, 1)
+        panel.imshow(map_HW, cmap=_HEAT, vmin=0, vmax=strongest, alpha=0.75 * np.sqrt(strength_HW))
+        probability = explanation.prediction.probabilities[label]
+        is_given = label in (explanation.prediction.labels or ())
+        title = f"{_shorten(label)} {probability:.2f}{'' if is_given else ' (not given)'}"
+        panel.set_title(title, fontsize=10, fontweight="bold" if is_given else "normal", parse_math=False)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, strongest), _HEAT), ax=panels, shrink=0.7, aspect=25, pad=0.01)
+    bar.set_label("log-odds that the label loses, beside the others,\nwhere a place is hidden", fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A character that the font lacks is drawn as a box.

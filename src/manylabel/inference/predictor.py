@@ -100,7 +100,7 @@ class Predictor:
         """Yield (row, probabilities [L] or the reason why there are none) for every image of a table, in order."""
         sources = ((record.id, record.source) for record in annotations.records)
         for row, (_, prepared) in enumerate(self._prepare_ahead(sources)):
-            yield row, prepared if isinstance(prepared, ImageError) else self._run(prepared)
+            yield row, prepared if isinstance(prepared, ImageError) else self.answer_pixels(prepared)
 
     def _check_shapes(self) -> None:
         """Stop where the network and the manifest speak of different images or numbers of labels.
@@ -150,7 +150,8 @@ class Predictor:
                 for _, future in waiting:
                     future.cancel()
 
-    def _run(self, pixels_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def answer_pixels(self, pixels_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what the network says of an image as `preprocess` gives it: probabilities [L], before calibration."""
         (probs_BL,) = self._session.run(None, {self._session.get_inputs()[0].name: pixels_CHW[None]})
         probs_L: npt.NDArray[np.float32] = np.asarray(probs_BL[0], np.float32)
         return probs_L
@@ -160,7 +161,7 @@ class Predictor:
             error = {"kind": prepared.kind, "message": str(prepared)}
             needs_person = None if self.policy.abstention is None else True
             return Prediction(name, None, model=self.bundle.digest, error=error, needs_person=needs_person)
-        raw_L = self._run(prepared)
+        raw_L = self.answer_pixels(prepared)
         probs_L = self.policy.adjust(raw_L)
         columns = (
             self.policy.order(raw_L)

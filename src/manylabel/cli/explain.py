@@ -1,0 +1,65 @@
+"""`manylabel explain`: which parts of an image speak for its labels."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from manylabel.cli.console import show_progress
+from manylabel.data.annotations import Annotations
+from manylabel.data.regions import Region
+from manylabel.errors import DataError, build_message
+from manylabel.inference.explain import Explanation, count_parts, explain
+from manylabel.inference.picture import draw_explanation
+from manylabel.inference.predictor import load
+
+
+def run_explain(
+    model: str,
+    image: str,
+    labels: str | None,
+    out: Path,
+    regions: str | None,
+    folder: str | None,
+    quiet: bool,
+) -> int:
+    """Hide parts, draw, and say where the strongest evidence lies."""
+    predictor = load(model)
+    marked = () if regions is None else _find_regions(regions, folder, image)
+    chosen = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
+    with show_progress(quiet) as tell:
+        tell("stage", {"name": "Hiding parts", "total": count_parts()})
+        explanation = explain(predictor, image, chosen, regions=marked, on_part=lambda: tell("progress", {}))
+    draw_explanation(explanation, out)
+    for label in explanation.labels:
+        print(_describe(explanation, label))
+    for note in explanation.notes:
+        print(f"Note: {note}", file=sys.stderr)
+    if not quiet:
+        print(f"Written: {out}", file=sys.stderr)
+    return 0
+
+
+def _describe(explanation: Explanation, label: str) -> str:
+    x, y = explanation.find_peak(label)
+    given = "" if label in (explanation.prediction.labels or ()) else " (not given)"
+    probability = explanation.prediction.probabilities[label]
+    return f"{label} {probability:.2f}{given}: most at {x:.0%} from the left, {y:.0%} from the top"
+
+
+def _find_regions(data: str, folder: str | None, image: str) -> tuple[Region, ...]:
+    """Return the regions that a table has for an image, found by its path or, where that is one image alone, its name.
+
+    Raises:
+        DataError: the table does not have it.
+    """
+    from manylabel.data.formats.detect import load_annotations
+
+    table: Annotations = load_annotations(data, images=folder)
+    wanted = Path(image)
+    same = [record for record in table.records if Path(str(record.source)).resolve() == wanted.resolve()]
+    named = same if same else [record for record in table.records if Path(record.id).name == wanted.name]
+    if len(named) != 1:
+        problem = f"it has {'no' if not named else 'more than one'} image {wanted.name}"
+        raise DataError(build_message(data, problem, do="Give the path as the table has it"))
+    return tuple(named[0].regions)
