@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -16,6 +18,8 @@ from tests.inference.conftest import NAMES, THRESHOLDS, write_bundle
 
 from manylabel.bundle.bundle import hash_file, load_bundle
 from manylabel.bundle.manifest import Manifest
+from manylabel.bundle.onnx_file import set_metadata
+from manylabel.bundle.tuned import write_answering_part
 from manylabel.data.annotations import annotations_from_arrays
 from manylabel.errors import BundleError, DataError
 from manylabel.inference.batch import save_answers
@@ -155,8 +159,6 @@ def test_the_usable_images_of_a_table_keep_their_truth(predictor: Predictor) -> 
         [np.full((4, 4, 3), 255, np.uint8), np.zeros((4, 4, 3), np.uint8)], [["red"], []], NAMES
     )
     broken = table.records[0].__class__("broken", "nowhere.png")
-    from dataclasses import replace
-
     holed = replace(table, records=(broken, table.records[1]))
     told: list[int] = []
     predictions, skipped = collect_predictions(predictor, holed, lambda: told.append(1))
@@ -194,16 +196,64 @@ def test_a_network_that_is_not_the_manifests_is_refused(tmp_path: Path, options:
     assert str(caught.value) == f"{tmp_path}/model/model.onnx: {message}. Export the model again."
 
 
-def test_a_file_that_is_no_network_is_one_sentence(bundle_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [(b"no network", r"not an ONNX file\. Export the model again\.$"), (b"", r"not a usable network \(.*\)\. Export")],
+)
+def test_a_file_that_is_no_network_is_one_sentence(
+    bundle_folder: Path, tmp_path: Path, network: bytes, problem: str
+) -> None:
     folder = Path(shutil.copytree(bundle_folder, tmp_path / "model"))
-    (folder / "model.onnx").write_bytes(b"no network")
+    (folder / "model.onnx").write_bytes(network)
     values = json.loads((folder / "manifest.json").read_text("utf-8"))
     manifest = Manifest.from_dict(values, "x")
-    from dataclasses import replace
-
     told = replace(manifest, files={"model.onnx": hash_file(folder / "model.onnx")})
     (folder / "manifest.json").write_text(json.dumps(told.to_dict()), "utf-8")
-    with pytest.raises(BundleError, match=r"model\.onnx: not a usable network \(.*\)\. Export it again\.$"):
+    with pytest.raises(BundleError, match=r"model\.onnx: " + problem):
+        load(folder)
+
+
+def test_the_onnx_file_alone_is_a_model(bundle_folder: Path, tmp_path: Path) -> None:
+    whole = load(bundle_folder)
+    manifest = whole.bundle.manifest
+    path = tmp_path / "one file.ONNX"
+    network = (bundle_folder / "model.onnx").read_bytes()
+    path.write_bytes(set_metadata(network, "manylabel", write_answering_part(manifest)))
+    alone = load(path)
+    assert (alone.label_space, alone.preprocess, alone.policy) == (whole.label_space, whole.preprocess, whole.policy)
+    for colour in ((255, 0, 0), (128, 255, 255)):
+        assert alone.predict(paint(colour)).probabilities == whole.predict(paint(colour)).probabilities
+        assert alone.predict(paint(colour)).labels == whole.predict(paint(colour)).labels
+    assert alone.bundle.digest == load(path).bundle.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "it is no model of manylabel"),
+        ("{", "its metadata are no JSON"),
+        ("[]", "its metadata are no manifest"),
+        ("{}", "the manifest lacks 'schema_version'"),
+        ('{"schema_version": 99}', "the manifest lacks 'labels'"),
+    ],
+)
+def test_an_onnx_file_of_others_is_one_sentence(
+    bundle_folder: Path, tmp_path: Path, text: str | None, problem: str
+) -> None:
+    network = (bundle_folder / "model.onnx").read_bytes()
+    path = tmp_path / "other.onnx"
+    path.write_bytes(network if text is None else set_metadata(network, "manylabel", text))
+    with pytest.raises(BundleError, match=problem):
+        load(path)
+
+
+def test_a_network_that_wants_files_beside_it_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle_folder, tmp_path / "model"))
+    network = onnx.load(folder / "model.onnx")
+    onnx.save(network, folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    manifest = replace(load(bundle_folder).bundle.manifest, files={"model.onnx": hash_file(folder / "model.onnx")})
+    (folder / "manifest.json").write_text(json.dumps(manifest.to_dict()), "utf-8")
+    with pytest.raises(BundleError, match="the network wants files beside it, whose paths it chooses itself"):
         load(folder)
 
 

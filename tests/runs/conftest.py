@@ -14,7 +14,7 @@ from PIL import Image
 
 from manylabel.bundle import export
 from manylabel.bundle.manifest import Manifest
-from manylabel.bundle.onnx_metadata import set_metadata
+from manylabel.bundle.onnx_file import set_metadata
 from manylabel.bundle.tuned import METADATA_KEY, write_answering_part
 from manylabel.data.annotations import Annotations, ImageRecord, annotations_from_arrays
 from manylabel.models.classifier import Classifier

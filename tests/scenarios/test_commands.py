@@ -222,6 +222,40 @@ def test_a_picture_of_an_unusable_image_keeps_the_answers(run: Path, data: Path,
     assert (tmp_path / "p.png").stat().st_size > 5000
 
 
+def test_smaller_models_and_one_file_answer_like_the_bundle(run: Path, data: Path, tmp_path: Path) -> None:
+    split, images = run.parent / "split.csv", data.parent
+    for out, flags in (("one.onnx", ()), ("half", ("--quantize", "fp16")), ("small", ("--quantize", "int8"))):
+        told = call(
+            "export",
+            run,
+            tmp_path / out,
+            "--check",
+            split,
+            "--images",
+            images,
+            "--max-changed",
+            "0.5",
+            "--json",
+            *flags,
+        )
+        assert told.returncode == 0, told.stderr
+        cost = json.loads(told.stdout)["cost"]
+        assert cost["num_images"] > 20
+        assert cost["max_difference"] <= {"one.onnx": 0, "half": 0.01, "small": 0.3}[out]
+        answers = call("predict", tmp_path / out, images / "images", "--json")
+        assert answers.returncode == 1, "one image is broken"
+        whole = call("predict", run, images / "images", "--json")
+        pairs = [
+            (json.loads(line)["labels"], json.loads(other)["labels"])
+            for line, other in zip(answers.stdout.splitlines(), whole.stdout.splitlines(), strict=True)
+        ]
+        changed = sum(given != expected for given, expected in pairs)
+        assert changed <= {"one.onnx": 0, "half": 16, "small": 60}[out]
+    refused = call("export", run, tmp_path / "no", "--quantize", "int8")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: --quantize int8: it has to see images")
+
+
 def test_an_answer_is_explained_by_the_bundle_alone(run: Path, data: Path, tmp_path: Path) -> None:
     image = next((data.parent / "images").glob("train-*.png"))
     told = call("explain", run, image, "--labels", "3,7", "--out", tmp_path / "new" / "why.png")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.bundle.manifest import Manifest
+from manylabel.bundle.onnx_file import METADATA_KEY, get_metadata, needs_other_files
 from manylabel.errors import BundleError, build_message
 
 MANIFEST_NAME = "manifest.json"
@@ -23,11 +25,12 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    onnx_name: str = ONNX_NAME
 
     @property
     def onnx_path(self) -> Path:
         """The network, from normalised images [B, 3, H, W] to probabilities [B, L]."""
-        return self.folder / ONNX_NAME
+        return self.folder / self.onnx_name
 
     @property
     def weights_path(self) -> Path:
@@ -41,11 +44,16 @@ class Bundle:
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle, or the bundle of a run folder; the network is checked against the manifest's digest.
+    """Read a bundle, the bundle of a run folder, or an ONNX file of ours, which holds all that answering needs.
+
+    The network of a bundle is checked against the manifest's digest.
 
     Raises:
-        BundleError: there is no bundle, a file is missing or was changed, or it is of a newer kind.
+        BundleError: there is no bundle, a file is missing or was changed, it is of a newer kind, or its network wants
+            files beside it.
     """
+    if str(path).lower().endswith(".onnx") and os.path.isfile(path):  # noqa: PTH113
+        return _load_onnx_file(Path(path))
     folder = find_bundle_folder(Path(path))
     manifest_path = folder / MANIFEST_NAME
     try:
@@ -59,7 +67,55 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     if missing:
         raise BundleError(build_message(folder / missing[0], "the file is missing", do="Copy the whole bundle folder"))
     check_file(bundle, ONNX_NAME)
+    _check_is_whole(_map_file(bundle.onnx_path), bundle.onnx_path)
     return bundle
+
+
+def _load_onnx_file(path: Path) -> Bundle:
+    """Read labels, pixels and decisions from the metadata of an ONNX file.
+
+    Raises:
+        BundleError: it has none, or they are damaged.
+    """
+    network = _map_file(path)
+    _check_is_whole(network, path)
+    text = get_metadata(network, METADATA_KEY)
+    if text is None:
+        problem = "there are no labels in its metadata: it is no model of manylabel"
+        raise BundleError(build_message(path, problem, do="Write it with 'manylabel export MODEL NAME.onnx'"))
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BundleError(build_message(path, f"its metadata are no JSON ({error})", do="Export it again")) from error
+    if not isinstance(values, dict):
+        raise BundleError(build_message(path, "its metadata are no manifest", do="Export it again"))
+    return Bundle(path.parent, Manifest.from_answering_part(values, hash_file(path), str(path)), path.name)
+
+
+def _check_is_whole(network: memoryview, path: Path) -> None:
+    """Stop where a network wants other files, which nothing vouches for.
+
+    Raises:
+        BundleError: it does, or is no ONNX file.
+    """
+    try:
+        wants_files = needs_other_files(network)
+    except RecursionError as error:
+        problem = "graphs stand in graphs, too deep to be a network"
+        raise BundleError(build_message(path, problem, do="Export the model again")) from error
+    if wants_files:
+        problem = "the network wants files beside it, whose paths it chooses itself"
+        raise BundleError(
+            build_message(path, problem, expected="one file with all weights", do="Export the model again")
+        )
+
+
+def _map_file(path: Path) -> memoryview:
+    """Return the bytes of a file without reading what nobody looks at; it is let go of with the last reference."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def find_bundle_folder(path: Path) -> Path:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from manylabel.bundle.bundle import CARD_NAME, MANIFEST_NAME, ONNX_NAME, WEIGHTS_NAME, Bundle, hash_file
 from manylabel.bundle.card import write_card
 from manylabel.bundle.manifest import Manifest
-from manylabel.bundle.onnx_metadata import set_metadata
-from manylabel.bundle.tuned import METADATA_KEY, replace_folder, write_answering_part, write_manifest
+from manylabel.bundle.onnx_file import METADATA_KEY, set_metadata
+from manylabel.bundle.tuned import replace_folder, write_answering_part, write_manifest
 from manylabel.errors import BundleError, RunError, build_message
 from manylabel.files import describe_write_error
 from manylabel.models.classifier import Classifier

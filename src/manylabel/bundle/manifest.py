@@ -65,8 +65,18 @@ class Manifest:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> Manifest:
-        """Read what `to_dict` wrote.
+    def from_answering_part(cls, values: Mapping[str, Any], network_sha256: str, where: str) -> Manifest:
+        """Read what an ONNX file holds beside its network; where it came from and how it was trained are not there.
+
+        Raises:
+            BundleError: as `from_dict`.
+        """
+        known = {**values, "provenance": {}, "files": {"model.onnx": network_sha256}}
+        return cls.from_dict(known, where, is_sealed=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str, *, is_sealed: bool = True) -> Manifest:
+        """Read what `to_dict` wrote; `is_sealed` demands the digest and checksum of it.
 
         Raises:
             BundleError: a key is missing, the schema is newer than this manylabel, or the digest does not fit.
@@ -100,6 +110,8 @@ class Manifest:
             raise BundleError(
                 build_message(where, f"the manifest is damaged ({str(error).rstrip('.')})", do="Export the model again")
             ) from error
+        if not is_sealed:
+            return manifest
         checksum = _checksum({key: value for key, value in values.items() if key != "checksum"})
         for key, computed in (("digest", manifest.digest), ("checksum", checksum)):
             if values.get(key) != computed:

@@ -10,12 +10,11 @@ from pathlib import Path
 from manylabel.bundle.bundle import CARD_NAME, MANIFEST_NAME, ONNX_NAME, Bundle, hash_file
 from manylabel.bundle.card import write_card
 from manylabel.bundle.manifest import Manifest
-from manylabel.bundle.onnx_metadata import set_metadata
+from manylabel.bundle.onnx_file import METADATA_KEY, set_metadata
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import RunError, build_message
 from manylabel.files import describe_write_error, write_bytes_atomically, write_text_atomically
 
-METADATA_KEY = "manylabel"
 _ANSWERING_KEYS = ("schema_version", "labels", "preprocess", "policy", "backbone", "head")
 
 

@@ -484,6 +484,44 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Model,
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A folder for a bundle, or one file NAME.onnx.", show_default=False),
+    ],
+    quantize: Annotated[
+        str, typer.Option("--quantize", metavar="NUMBERS", help="none, fp16 (half the size) or int8 (a quarter).")
+    ] = "none",
+    check: Annotated[
+        str | None,
+        typer.Option("--check", metavar="DATA", help="Images to compare answers on; int8 needs them in any case."),
+    ] = None,
+    max_changed: Annotated[
+        float,
+        typer.Option(
+            "--max-changed", min=0, max=1, metavar="SHARE", help="The largest share of images with another label set."
+        ),
+    ] = 0.05,
+    images: Images = None,
+    layout: Layout = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    blank: Blank = "unknown",
+    uncertain: Uncertain = "unknown",
+    soft: Soft = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the model as one file or with smaller numbers, and refuse what answers otherwise."""
+    from manylabel.cli.export import run_export
+    from manylabel.cli.tables import Reading
+
+    reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
+    raise typer.Exit(run_export(model, out, quantize, check, max_changed, reading, json, quiet))
+
+
+@app.command()
 def explain(
     model: Model,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image.", show_default=False)],
