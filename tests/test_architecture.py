@@ -57,7 +57,7 @@ LIBRARIES: Mapping[str, set[str]] = {
     "client": set(),
     "runs": {"numpy", "rich", "jinja2"},
     "training": _LEARNING,
-    "inference": {"numpy", "PIL", "onnxruntime", "pyarrow", "matplotlib"},
+    "inference": {"numpy", "PIL", "onnxruntime", "openvino", "pyarrow", "matplotlib"},
     "evaluation": {"numpy", "matplotlib", "jinja2", "rich", "PIL"},
     "bundle": {"numpy", "onnxruntime"},
     "decisions": _NUMERIC,
@@ -74,6 +74,7 @@ LIBRARIES: Mapping[str, set[str]] = {
 """The libraries outside the standard one that a whole package may import."""
 
 MORE_LIBRARIES: Mapping[str, set[str]] = {
+    "manylabel.bundle.reduced": {"onnx"},  # smaller numbers
     "manylabel.labels.predictions": {"pyarrow"},  # predictions on disk are Parquet
     "manylabel.labels.foreign_predictions": {"pyarrow"},  # so are those of other programs, or CSV
     "manylabel.data.demo": {"sklearn"},  # the handwritten digits

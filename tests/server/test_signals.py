@@ -62,7 +62,7 @@ def test_a_load_that_fails_in_an_unforeseen_way_is_said_and_the_next_signal_stil
     loads: list[threading.Event] = [threading.Event(), threading.Event()]
     waiting = iter(loads)
 
-    def load(_: str) -> None:
+    def load(_: str, __: str) -> None:
         next(waiting).set()
         raise MemoryError("no room")
 

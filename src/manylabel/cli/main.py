@@ -132,6 +132,14 @@ Contender = Annotated[
         show_default=False,
     ),
 ]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="onnxruntime, openvino, openvino_bf16, or auto: the fastest that answers alike.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -468,6 +476,7 @@ def predict(
     ] = False,
     folder: Images = None,
     image_column: ImageColumn = None,
+    engine: EngineName = "onnxruntime",
     picture: Annotated[
         Path | None,
         typer.Option("--picture", metavar="FILE.png", help="Draw the first image with its labels and margins."),
@@ -479,7 +488,9 @@ def predict(
     from manylabel.cli.predict import run_predict
 
     raise typer.Exit(
-        run_predict(model, images, out, resume, top_k, all_probabilities, folder, image_column, picture, json, quiet)
+        run_predict(
+            model, images, out, resume, top_k, all_probabilities, folder, image_column, engine, picture, json, quiet
+        )
     )
 
 
@@ -571,13 +582,14 @@ def serve(
     deadline: Annotated[
         float, typer.Option("--deadline", metavar="SECONDS", help="How long a request may wait for its answer.")
     ] = 30.0,
+    engine: EngineName = "onnxruntime",
     quiet: Quiet = False,
 ) -> None:
     """Answer over HTTP, with a page to try MODEL; for this machine only, unless told otherwise."""
     from manylabel.cli.serve import run_serve
 
     names = tuple(allow_host) if allow_host is not None else ()
-    raise typer.Exit(run_serve(model, host, port, token, names, workers, max_queue, deadline, quiet))
+    raise typer.Exit(run_serve(model, host, port, token, names, workers, max_queue, deadline, engine, quiet))
 
 
 def _build_command(start: Callable[..., int], own: Mapping[str, tuple[Any, Any]], text: str) -> Callable[..., None]:

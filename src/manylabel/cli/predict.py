@@ -25,6 +25,7 @@ def run_predict(
     all_probabilities: bool,
     folder: str | None,
     image_column: str | None,
+    engine: str,
     picture: Path | None,
     json: bool,
     quiet: bool,
@@ -37,7 +38,9 @@ def run_predict(
             build_message("--resume", "answers that are printed cannot go on", do="Give a file with --out")
         )
     sources = find_sources(images, sys.stdin, None if folder is None else Path(folder), image_column)
-    predictor = load(model)
+    predictor = load(model, engine=engine)
+    if predictor.engine_choice is not None and not quiet:
+        print(predictor.engine_choice.describe(), file=sys.stderr)
     if out is None:
         tally = Tally()
         for prediction in predictor.predict_sources(sources.read(), top_k=top_k):
@@ -63,7 +66,12 @@ def _write(
 ) -> Tally:
     from manylabel.cli.console import show_progress  # rich costs a tenth of a second that one image does not need
 
-    plan = {"model": predictor.bundle.digest, "top_k": top_k, "all_probabilities": all_probabilities}
+    plan = {
+        "model": predictor.bundle.digest,
+        "engine": predictor.engine_name,
+        "top_k": top_k,
+        "all_probabilities": all_probabilities,
+    }
     unfinished = open_unfinished(out, plan, is_resumed=resume)
     left = [name for name in sources.names if as_text(name) not in unfinished.done]
     with show_progress(quiet) as tell, exit_on_sigterm():

@@ -15,6 +15,7 @@ def run_serve(
     num_workers: int,
     max_queue: int,
     deadline_seconds: float,
+    engine: str,
     quiet: bool,
 ) -> int:
     """Serve until told to stop; return 0 after a drain."""
@@ -26,5 +27,6 @@ def run_serve(
         num_workers=num_workers,
         max_queue=max_queue,
         deadline_seconds=deadline_seconds,
+        engine=engine,
     )
     return run_server(model, settings, quiet)

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image
 
 from manylabel.bundle.bundle import Bundle, load_bundle
@@ -20,6 +19,7 @@ from manylabel.data.images import ImageError
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import BundleError, build_message
+from manylabel.inference.engines import REFERENCE, EngineChoice, choose_engine, open_engine
 from manylabel.inference.prediction import Prediction
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
@@ -38,21 +38,29 @@ class Predictor:
     its neighbours.
     """
 
-    def __init__(self, bundle: Bundle, num_threads: int | None = None) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if num_threads is not None:
-            options.intra_op_num_threads = num_threads
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(bundle.onnx_path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            # onnxruntime raises a dozen classes of its own for a file that it cannot use.
-            raise BundleError(
-                build_message(bundle.onnx_path, f"not a usable network ({error})", do="Export it again")
-            ) from error
+    def __init__(self, bundle: Bundle, num_threads: int | None = None, engine: str = REFERENCE) -> None:
+        """Open the network of a bundle.
+
+        Args:
+            bundle: the model.
+            num_threads: how many cores an answer uses; None takes all.
+            engine: one of `ENGINES`, or `auto` for the fastest that is installed and answers alike; what was measured
+                is kept, so that the next time takes nothing.
+
+        Raises:
+            BundleError: the network cannot be used, or is not that of the manifest.
+            ConfigError: no such engine, or it is not installed.
+        """
         self.bundle = bundle
+        self.engine_choice: EngineChoice | None = None
+        if engine == "auto":
+            from manylabel.data.scan import find_cache_folder  # SQLite: not every answer needs it
+
+            shape = (3, self.preprocess.height_px, self.preprocess.width_px)
+            self.engine_choice = choose_engine(bundle.onnx_path, shape, num_threads, find_cache_folder())
+            engine = self.engine_choice.name
+        self.engine_name = engine
+        self._engine = open_engine(bundle.onnx_path, engine, num_threads)
         self._check_shapes()
 
     @property
@@ -109,16 +117,14 @@ class Predictor:
             BundleError: with what each of them says.
         """
         wanted = ((3, self.preprocess.height_px, self.preprocess.width_px), (len(self.label_space),))
-        for kind, nodes, shape in zip(
-            ("images", "labels"), (self._session.get_inputs(), self._session.get_outputs()), wanted, strict=True
-        ):
-            given = tuple(nodes[0].shape[1:]) if len(nodes) == 1 else len(nodes)
-            if given != shape:
+        given = (self._engine.input_shape, self._engine.output_shape)
+        for kind, found, shape in zip(("images", "labels"), given, wanted, strict=True):
+            if found != shape:
                 raise BundleError(
                     build_message(
                         self.bundle.onnx_path,
                         f"the network's {kind} are not those of the manifest",
-                        got=given,
+                        got=found,
                         expected=str(shape),
                         do="Export the model again",
                     )
@@ -152,9 +158,8 @@ class Predictor:
 
     def answer_pixels(self, pixels_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return what the network says of an image as `preprocess` gives it: probabilities [L], before calibration."""
-        (probs_BL,) = self._session.run(None, {self._session.get_inputs()[0].name: pixels_CHW[None]})
-        probs_L: npt.NDArray[np.float32] = np.asarray(probs_BL[0], np.float32)
-        return probs_L
+        probs_BL = self._engine.run(pixels_CHW[np.newaxis])
+        return np.asarray(probs_BL[0], np.float32)
 
     def _answer(self, name: str, prepared: npt.NDArray[np.float32] | ImageError, top_k: int | None) -> Prediction:
         if isinstance(prepared, ImageError):
@@ -179,13 +184,12 @@ class Predictor:
         )
 
 
-def load(path: str | os.PathLike[str], num_threads: int | None = None) -> Predictor:
-    """Load a model from a bundle or a run folder; neither torch nor the training code is needed.
+def load(path: str | os.PathLike[str], num_threads: int | None = None, engine: str = REFERENCE) -> Predictor:
+    """Load a model from a bundle, a run folder or an ONNX file of ours; neither torch nor the training code is needed.
 
-    Raises:
-        BundleError: there is no bundle, or it is damaged or of a newer kind.
+    Args and Raises: as `Predictor` and `load_bundle`.
     """
-    return Predictor(load_bundle(path), num_threads)
+    return Predictor(load_bundle(path), num_threads, engine)
 
 
 def collect_predictions(

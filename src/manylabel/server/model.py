@@ -47,7 +47,7 @@ class ServedModel:
         return {"labels": labels, "model": self.digest}
 
 
-def load_checked(path: str) -> ServedModel:
+def load_checked(path: str, engine: str = "onnxruntime") -> ServedModel:
     """Load a model and let it answer for one image, so that nothing is served that cannot answer.
 
     Each call of the network takes one thread: the server has several images in the works at once.
@@ -55,7 +55,9 @@ def load_checked(path: str) -> ServedModel:
     Raises:
         BundleError: there is no bundle, it is damaged, or it gives no probabilities.
     """
-    predictor = load(path, num_threads=1)
+    predictor = load(path, num_threads=1, engine=engine)
+    if predictor.engine_choice is not None:
+        log.warning(predictor.engine_choice.describe())
     size = (predictor.preprocess.height_px, predictor.preprocess.width_px, 3)
     answer = predictor.predict(np.full(size, 127, np.uint8))
     probs = np.array(list(answer.probabilities.values()))
@@ -69,15 +71,15 @@ def load_checked(path: str) -> ServedModel:
 class ModelPlace:
     """The model of this moment; a request keeps the one it began with."""
 
-    def __init__(self, path: str, counters: Counters) -> None:
-        self.path = path
-        self.current = load_checked(path)
+    def __init__(self, path: str, counters: Counters, engine: str = "onnxruntime") -> None:
+        self.path, self.engine = path, engine
+        self.current = load_checked(path, engine)
         self._counters = counters
 
     def reload(self) -> bool:
         """Load the path again and, where the new model can answer, take it; else the old one stays, whatever failed."""
         try:
-            loaded = load_checked(self.path)
+            loaded = load_checked(self.path, self.engine)
         except Exception as error:
             self._counters.reloads.add("failed")
             is_foreseen = isinstance(error, ManylabelError)

@@ -56,7 +56,7 @@ def run_server(model: str, settings: ServerSettings, quiet: bool = False) -> int
     with open_socket(settings) as listener:
         settings = replace(settings, port=listener.getsockname()[1])
         counters = Counters()
-        service = Service(ModelPlace(model, counters), settings, counters)
+        service = Service(ModelPlace(model, counters, settings.engine), settings, counters)
         return asyncio.run(_serve(service, listener))
 
 

@@ -33,6 +33,7 @@ class ServerSettings:
     num_workers: int = 0
     max_queue: int = 64
     deadline_seconds: float = 30.0
+    engine: str = "onnxruntime"
 
     def __post_init__(self) -> None:
         if self.num_workers == 0:

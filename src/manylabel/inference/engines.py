@@ -1,0 +1,320 @@
+"""Engines: what computes a network. All take the same file; which is fastest depends on the machine.
+
+`onnxruntime` is always there and is what others are compared with. `auto` measures those that are installed, once per
+machine and network, and takes one only where it answers alike.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from manylabel.cores import count_cores
+from manylabel.errors import BundleError, ConfigError, RunError, build_message, suggest_name
+from manylabel.files import write_text_atomically
+
+Float32Array = npt.NDArray[np.float32]
+
+MAX_DIFFERENCE = 1e-4
+"""How far a probability of another engine may be from onnxruntime's."""
+
+MAX_REDUCED_DIFFERENCE = 0.02
+"""The same for one that computes in 16 bits."""
+
+_LEAD = 1.1
+"""How much faster another engine has to be to be taken: less is noise, and onnxruntime needs nothing else."""
+
+_NUM_TRIED = 4
+_SECONDS_EACH = 0.25
+
+
+class Engine(Protocol):
+    """A network that is ready to answer; several threads may ask at once."""
+
+    @property
+    def input_shape(self) -> tuple[Any, ...]:
+        """Shape of the images without the batch: channels, height, width."""
+
+    @property
+    def output_shape(self) -> tuple[Any, ...]:
+        """Shape of the answer without the batch: labels."""
+
+    def run(self, pixels_BCHW: Float32Array) -> Float32Array:
+        """Return probabilities [B, L]."""
+
+
+class OnnxRuntime:
+    """Microsoft's runtime, on processors."""
+
+    def __init__(self, path: Path, num_threads: int | None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if num_threads is not None:
+            options.intra_op_num_threads = num_threads
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(self._inputs) != 1 or len(self._outputs) != 1:
+            raise ValueError(f"{len(self._inputs)} inputs and {len(self._outputs)} outputs, not one of each")
+
+    @property
+    def input_shape(self) -> tuple[Any, ...]:
+        return tuple(self._inputs[0].shape[1:])
+
+    @property
+    def output_shape(self) -> tuple[Any, ...]:
+        return tuple(self._outputs[0].shape[1:])
+
+    def run(self, pixels_BCHW: Float32Array) -> Float32Array:
+        (probs_BL,) = self._session.run(None, {self._inputs[0].name: pixels_BCHW})
+        return np.asarray(probs_BL, np.float32)
+
+
+class OpenVino:
+    """Intel's runtime, on processors, with numbers of 32 bits or, where the processor has them, of 16."""
+
+    def __init__(self, path: Path, num_threads: int | None, precision: str = "f32") -> None:
+        import openvino
+
+        core = openvino.Core()
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        if num_threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = num_threads
+        with _same_signal_stack():
+            self._network = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        # A request is of one thread.
+        self._own = threading.local()
+
+    @property
+    def input_shape(self) -> tuple[Any, ...]:
+        return _read_shape(self._network.input(0))
+
+    @property
+    def output_shape(self) -> tuple[Any, ...]:
+        return _read_shape(self._network.output(0))
+
+    def run(self, pixels_BCHW: Float32Array) -> Float32Array:
+        request = getattr(self._own, "request", None)
+        if request is None:
+            request = self._own.request = self._network.create_infer_request()
+        return np.array(request.infer({0: pixels_BCHW})[0], np.float32)
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextmanager
+def _same_signal_stack() -> Iterator[None]:
+    """Leave this thread the stack that its signal handlers run on.
+
+    OpenVINO 2026.4 gives the thread that compiles a network a signal stack that goes away with the network: after that
+    the next signal, such as a SIGHUP that loads another model, ends the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, stack = ctypes.CDLL(None), _SignalStack()
+    is_known = system.sigaltstack(None, ctypes.byref(stack)) == 0
+    try:
+        yield
+    finally:
+        if is_known:
+            system.sigaltstack(ctypes.byref(stack), None)
+
+
+def _read_shape(port: Any) -> tuple[Any, ...]:
+    return tuple(side.get_length() if side.is_static else str(side) for side in list(port.partial_shape)[1:])
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """How an engine is opened, the package that it needs, and how far its probabilities may be off."""
+
+    open: Callable[[Path, int | None], Engine]
+    package: str
+    max_difference: float
+    in_words: str
+
+
+ENGINES: Mapping[str, EngineKind] = {
+    "onnxruntime": EngineKind(OnnxRuntime, "onnxruntime", 0.0, "ONNX Runtime"),
+    "openvino": EngineKind(OpenVino, "openvino", MAX_DIFFERENCE, "OpenVINO"),
+    "openvino_bf16": EngineKind(
+        lambda path, num_threads: OpenVino(path, num_threads, "bf16"),
+        "openvino",
+        MAX_REDUCED_DIFFERENCE,
+        "OpenVINO with numbers of 16 bits",
+    ),
+}
+"""What a network can be computed by."""
+
+REFERENCE = "onnxruntime"
+
+
+def open_engine(path: Path, name: str = REFERENCE, num_threads: int | None = None) -> Engine:
+    """Return an engine with a network.
+
+    Raises:
+        ConfigError: no such engine, or its package is not installed.
+        BundleError: it cannot use the file.
+    """
+    if name not in ENGINES:
+        problem = f"no such engine: {name!r}{suggest_name(name, [*ENGINES, 'auto'])}"
+        raise ConfigError(build_message("--engine", problem, expected=" or ".join(["auto", *ENGINES])))
+    kind = ENGINES[name]
+    if importlib.util.find_spec(kind.package) is None:
+        problem = f"{kind.in_words} is not installed"
+        raise ConfigError(build_message("--engine", problem, do=f"Install it: pip install {kind.package}"))
+    try:
+        return kind.open(path, num_threads)
+    except Exception as error:
+        # Each engine raises classes of its own for a file that it cannot use.
+        reason = " ".join(str(error).split())
+        problem = f"not a usable network ({reason})"
+        raise BundleError(build_message(path, problem, do="Export it again")) from error
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine is fastest: images per second of each, and how far its probabilities were from the reference."""
+
+    name: str
+    images_per_second: Mapping[str, float] = field(default_factory=dict)
+    differences: Mapping[str, float] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Return a sentence with what was measured."""
+        rate, reference = self.images_per_second[self.name], self.images_per_second[REFERENCE]
+        if self.name == REFERENCE:
+            others = ", ".join(
+                f"{name} {rate:.0f}" for name, rate in self.images_per_second.items() if name != REFERENCE
+            )
+            beside = f"; {others}" if others else "; no other is installed"
+            return f"Engine: {ENGINES[self.name].in_words}, {rate:.0f} images/s{beside}."
+        return (
+            f"Engine: {ENGINES[self.name].in_words}, {rate:.0f} images/s ({ENGINES[REFERENCE].in_words} "
+            f"{reference:.0f}); probabilities differ by {self.differences[self.name]:.1g} at most."
+        )
+
+
+def choose_engine(path: Path, shape: tuple[int, ...], num_threads: int | None, cache: Path | None) -> EngineChoice:
+    """Return which of the installed engines is fastest for a network on this machine, and answers alike.
+
+    Args:
+        path: the ONNX file.
+        shape: of an image: channels, height, width.
+        num_threads: that an answer may use.
+        cache: the folder where choices are remembered; None measures each time.
+
+    Raises:
+        BundleError: even the reference cannot use the file.
+    """
+    names = [name for name, kind in ENGINES.items() if importlib.util.find_spec(kind.package) is not None]
+    key = _describe_machine(path, num_threads, names)
+    remembered = _recall(cache, key)
+    if remembered is not None:
+        return remembered
+    images_NCHW = np.random.default_rng(0).normal(size=(_NUM_TRIED, *shape)).astype(np.float32)
+    reference = open_engine(path, REFERENCE, num_threads)
+    expected_NL = _answer(reference, images_NCHW)
+    rates, differences = {REFERENCE: _measure(reference, images_NCHW)}, {REFERENCE: 0.0}
+    for name in names[1:]:
+        try:
+            engine = open_engine(path, name, num_threads)
+            differences[name] = float(np.abs(_answer(engine, images_NCHW) - expected_NL).max())
+        except (BundleError, RuntimeError):
+            continue  # it has a gap, and the reference has none
+        rates[name] = _measure(engine, images_NCHW)
+    # Written so that NaN does not pass.
+    alike = [name for name in rates if differences[name] <= ENGINES[name].max_difference]
+    best = max(alike, key=lambda name: rates[name])
+    choice = EngineChoice(best if rates[best] > _LEAD * rates[REFERENCE] else REFERENCE, rates, differences)
+    _remember(cache, key, choice)
+    return choice
+
+
+def _answer(engine: Engine, images_NCHW: Float32Array) -> Float32Array:
+    return np.concatenate([engine.run(image_CHW[np.newaxis]) for image_CHW in images_NCHW])
+
+
+def _measure(engine: Engine, images_NCHW: Float32Array) -> float:
+    """Return images per second, the network warm."""
+    engine.run(images_NCHW[:1])
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < _SECONDS_EACH:
+        engine.run(images_NCHW[count % len(images_NCHW)][np.newaxis])
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What was measured before.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _describe_machine(path: Path, num_threads: int | None, names: list[str]) -> str:
+    """Return all that a choice hangs on, as text."""
+    from manylabel.bundle.bundle import hash_file
+
+    packages = {ENGINES[name].package: version(ENGINES[name].package) for name in names}
+    machine = [platform.machine(), _find_processor(), count_cores(), num_threads]
+    return json.dumps([hash_file(path), machine, packages, names], sort_keys=True)
+
+
+def _find_processor() -> str:
+    """Return the processor's name: what it is called decides what it can."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _read_choices(cache: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((cache / "engines.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _recall(cache: Path | None, key: str) -> EngineChoice | None:
+    known = {} if cache is None else _read_choices(cache).get(key)
+    try:
+        return EngineChoice(known["name"], known["images_per_second"], known["differences"]) if known else None
+    except (KeyError, TypeError):
+        return None
+
+
+def _remember(cache: Path | None, key: str, choice: EngineChoice) -> None:
+    """Keep a choice; where that cannot be written it is measured again next time."""
+    if cache is None:
+        return
+    own = {
+        "name": choice.name,
+        "images_per_second": dict(choice.images_per_second),
+        "differences": dict(choice.differences),
+    }
+    try:
+        write_text_atomically(cache / "engines.json", json.dumps({**_read_choices(cache), key: own}, indent=1))
+    except RunError:
+        return
