@@ -22,9 +22,11 @@ from manylabel.models.classifier import build_classifier
 
 _LABELS = tuple(f"label {number}" for number in range(25))
 _ASK_FOR_TORCH = """
-import sys
-from manylabel.cli.predict import run_predict
-run_predict(sys.argv[1], [sys.argv[2]], None, None, False, None, False, True)
+import contextlib, sys
+from manylabel.cli.main import run
+sys.argv = ["manylabel", "predict", *sys.argv[1:]]
+with contextlib.suppress(SystemExit):
+    run()
 print("torch" in sys.modules)
 """
 

@@ -247,14 +247,36 @@ def test_an_onnx_file_of_others_is_one_sentence(
         load(path)
 
 
-def test_a_network_that_wants_files_beside_it_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "place", ["beside it", "above it", "anywhere", "behind a link", "in a linked folder", "behind a hard link"]
+)
+def test_a_network_that_wants_other_files_is_refused(bundle_folder: Path, tmp_path: Path, place: str) -> None:
     folder = Path(shutil.copytree(bundle_folder, tmp_path / "model"))
     network = onnx.load(folder / "model.onnx")
     onnx.save(network, folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "outside").mkdir()
+    outside = tmp_path / "outside" / "weights.bin"
+    if place != "beside it":
+        (folder / "weights.bin").rename(outside)
+    if place == "behind a link":
+        (folder / "weights.bin").symlink_to(outside)
+    elif place == "behind a hard link":
+        (folder / "weights.bin").hardlink_to(outside)
+    elif place == "in a linked folder":
+        (folder / "sub").symlink_to(outside.parent)
+    location = {"above it": "../outside/weights.bin", "anywhere": str(outside), "in a linked folder": "sub/weights.bin"}
+    bent = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in bent.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location.get(place, "weights.bin")
+    (folder / "model.onnx").write_bytes(bent.SerializeToString())
     manifest = replace(load(bundle_folder).bundle.manifest, files={"model.onnx": hash_file(folder / "model.onnx")})
     (folder / "manifest.json").write_text(json.dumps(manifest.to_dict()), "utf-8")
     with pytest.raises(BundleError, match="the network wants files beside it, whose paths it chooses itself"):
         load(folder)
+    with pytest.raises(BundleError, match="the network wants files beside it, whose paths it chooses itself"):
+        load(folder / "model.onnx")
 
 
 def answer_without_manylabel(folder: Path, path: Path) -> list[str]:
