@@ -31,6 +31,7 @@ LEVELS = (
     ("decisions", "losses", "models", "augment", "data"),
     ("metrics",),
     ("labels",),
+    ("lock",),
     ("files",),
     ("cores", "errors"),
 )
@@ -67,6 +68,7 @@ LIBRARIES: Mapping[str, set[str]] = {
     "data": {"numpy", "PIL", "pyarrow"},
     "metrics": _NUMERIC,
     "labels": _NUMERIC,
+    "lock": set(),
     "files": set(),
     "cores": set(),
     "errors": set(),

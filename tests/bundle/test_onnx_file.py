@@ -74,6 +74,46 @@ def build_with_tensor(place: str) -> onnx.ModelProto:
     return helper.make_model(graph)
 
 
+def wrap(*fields: tuple[int, bytes]) -> bytes:
+    """Return a message with these fields of bytes."""
+    return b"".join(write_number(number << 3 | 2) + write_number(len(value)) + value for number, value in fields)
+
+
+def write_number(number: int) -> bytes:
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*written, number])
+
+
+EXTERNAL = wrap((13, wrap((1, b"location"), (2, b"w.bin"))))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(wrap((7, wrap((5, EXTERNAL)))), id="initializer"),
+        pytest.param(wrap((7, wrap((15, wrap((1, EXTERNAL)))))), id="sparse initializer"),
+        pytest.param(wrap((7, wrap((1, wrap((5, wrap((10, EXTERNAL)))))))), id="tensors of a node"),
+        pytest.param(wrap((7, wrap((1, wrap((5, wrap((22, wrap((1, EXTERNAL)))))))))), id="sparse tensor of a node"),
+        pytest.param(wrap((7, wrap((1, wrap((5, wrap((23, wrap((2, EXTERNAL)))))))))), id="sparse tensors of a node"),
+        pytest.param(wrap((7, wrap((1, wrap((5, wrap((11, wrap((5, EXTERNAL)))))))))), id="graphs of a node"),
+        pytest.param(wrap((25, wrap((7, wrap((5, wrap((5, EXTERNAL)))))))), id="node of a function"),
+        pytest.param(wrap((20, wrap((2, wrap((5, EXTERNAL)))))), id="training"),
+    ],
+)
+def test_no_corner_of_a_file_hides_another_file(model: bytes) -> None:
+    assert needs_other_files(model)
+    assert not needs_other_files(model.replace(EXTERNAL, wrap((8, EXTERNAL[2:]))))
+
+
+@pytest.mark.parametrize("tag", [b"\xba\x80\x80\x80\x10", b"\x02", b"\xff" * 9 + b"\x01"])
+def test_a_tag_that_readers_would_take_for_different_ones_is_refused(tag: bytes) -> None:
+    with pytest.raises(BundleError, match="not an ONNX file"):
+        needs_other_files(tag + b"\x00")
+
+
 @pytest.mark.parametrize("place", ["initializer", "node", "graph in a node"])
 def test_tensors_in_other_files_are_found_wherever_they_stand(tmp_path: Path, place: str) -> None:
     model = build_with_tensor(place)

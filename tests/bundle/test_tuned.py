@@ -12,7 +12,8 @@ import pytest
 from manylabel.bundle.bundle import hash_file, load_bundle
 from manylabel.bundle.card import write_card
 from manylabel.bundle.manifest import SCHEMA_VERSION, Manifest
-from manylabel.bundle.tuned import save_tuned_bundle, write_manifest
+from manylabel.bundle.onnx_file import set_metadata
+from manylabel.bundle.tuned import save_tuned_bundle, write_answering_part, write_manifest
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.calibrate import Calibration
 from manylabel.decisions.policy import DecisionPolicy
@@ -52,6 +53,17 @@ def test_a_copy_has_the_new_decisions_and_the_same_weights(tmp_path: Path) -> No
     assert load_bundle(tmp_path / "bundle").manifest == before.manifest
     assert b"exclusive" in (tmp_path / "tuned" / "model.onnx").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "tuned"]
+
+
+def test_a_model_that_is_one_file_is_tuned_and_no_other_network_is_taken(tmp_path: Path) -> None:
+    bundle = load_bundle(write_bundle(tmp_path / "bundle"))
+    one = tmp_path / "small.onnx"
+    one.write_bytes(set_metadata(b"", "manylabel", write_answering_part(bundle.manifest)))
+    (tmp_path / "model.onnx").write_bytes(set_metadata(b"", "other", "network"))
+    save_tuned_bundle(load_bundle(one), TUNED, tmp_path / "tuned")
+    tuned = load_bundle(tmp_path / "tuned")
+    assert tuned.manifest.policy == TUNED
+    assert b"other" not in tuned.onnx_path.read_bytes()
 
 
 def test_a_bundle_may_take_its_own_place(tmp_path: Path) -> None:

@@ -108,6 +108,22 @@ def test_images_of_one_group_stay_in_one_fold_and_are_one_draw() -> None:
     assert blind_loss.high - blind_loss.low < 0.7 * (loss.high - loss.low)
 
 
+def test_few_groups_say_nothing_of_a_gain() -> None:
+    predictions = draw(60)
+    for num_groups, has_gain in ((2, False), (19, False), (20, True)):
+        group_of = {image: str(row % num_groups) for row, image in enumerate(predictions.images)}
+        tuning = tune_policy(predictions, Choice(calibrate="auto"), group_of)
+        assert bool(tuning.policy.gain) == has_gain
+        assert has_gain or tuning.policy.calibration.method == "none"
+
+
+def test_a_policy_says_how_often_it_gives_each_label() -> None:
+    predictions = draw(300)
+    policy = choose_policy(predictions, "recall,at_least=0.95")
+    shares = policy.decide(predictions.probs_NL).mean(axis=0)
+    assert policy.given == pytest.approx(dict(zip(SPACE, shares.tolist(), strict=True)))
+
+
 def test_auto_calibrates_what_is_miscalibrated_and_leaves_the_rest() -> None:
     off = tune_policy(draw(2000, shift=-1.5, slope=2.0), Choice(calibrate="auto"))
     assert off.policy.calibration.method in ("platt", "beta")

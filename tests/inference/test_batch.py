@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -124,14 +125,16 @@ def test_an_interrupted_write_leaves_the_older_file_and_goes_on(
         raise KeyboardInterrupt
 
     plan = {"model": "d1"}
-    with pytest.raises(KeyboardInterrupt):
-        save_answers(interrupt(), path, SPACE, all_probabilities, unfinished=open_unfinished(path, plan))
+    with pytest.raises(KeyboardInterrupt), open_unfinished(path, plan) as unfinished:
+        save_answers(interrupt(), path, SPACE, all_probabilities, unfinished=unfinished)
     assert path.read_text() == "the older one"
-    kept = open_unfinished(path, plan, is_resumed=True)
-    assert kept.done == {one.image for one in answers[:5]}
-    assert (kept.tally.num_images, kept.tally.num_failed, kept.tally.num_given["größe"]) == (5, 1, 2)
-    rest = [one for one in answers if one.image not in kept.done]
-    tally = save_answers(rest, path, SPACE, all_probabilities, unfinished=kept)
+    with pytest.raises(ConfigError, match=r"keeps 5 answers of a run that did not end\. Go on from them with --resume"):
+        save_answers([], path, SPACE)
+    with open_unfinished(path, plan, is_resumed=True) as kept:
+        assert kept.done == {one.image for one in answers[:5]}
+        assert (kept.tally.num_images, kept.tally.num_failed, kept.tally.num_given["größe"]) == (5, 1, 2)
+        rest = [one for one in answers if one.image not in kept.done]
+        tally = save_answers(rest, path, SPACE, all_probabilities, unfinished=kept)
     assert (tally.num_images, tally.num_failed) == (8, 2)
     if extension == ".parquet":
         assert pq.read_table(path).equals(pq.read_table(tmp_path / f"whole{extension}"))
@@ -140,23 +143,75 @@ def test_an_interrupted_write_leaves_the_older_file_and_goes_on(
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"whole{extension}"]
 
 
+@pytest.mark.parametrize("moment", range(2, 11))
+def test_a_signal_at_any_moment_doubles_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+    monkeypatch.setattr("manylabel.inference.batch.ROWS_PER_PART", 2)
+    path = tmp_path / "answers.csv"
+    real, calls = Path.replace, iter(range(100))
+
+    def interrupt(self: Path, target: Path) -> Path:
+        moved = real(self, target)
+        if next(calls) == moment:
+            raise KeyboardInterrupt  # the part is there, and nobody has noted it
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupt)
+        with contextlib.suppress(KeyboardInterrupt):
+            save_answers(ANSWERS, path, SPACE)
+    with open_unfinished(path, {}, is_resumed=True) as kept:
+        rest = [one for one in ANSWERS if one.image not in kept.done]
+        save_answers(rest, path, SPACE, unfinished=kept)
+    rows = list(csv.DictReader(path.open(encoding="utf-8", newline="")))
+    assert [row["image"] for row in rows] == [one.image for one in ANSWERS]
+
+
 def test_half_a_part_counts_for_nothing_and_a_plan_alone_begins(tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
-    begun = open_unfinished(path, {"model": "d1"})
-    (begun.folder / "part.csv.partial").write_text("image,labels,err")
-    kept = open_unfinished(path, {"model": "d1"}, is_resumed=True)
-    assert kept.done == set()
-    save_answers(ANSWERS, path, SPACE, unfinished=kept)
+    with open_unfinished(path, {"model": "d1"}) as begun:
+        (begun.folder / "part.csv.partial").write_text("image,labels,err")
+    with open_unfinished(path, {"model": "d1"}, is_resumed=True) as kept:
+        assert kept.done == set()
+        save_answers(ANSWERS, path, SPACE, unfinished=kept)
     assert len(list(csv.reader(path.open(encoding="utf-8", newline="")))) == 5
-    assert open_unfinished(path, {}, is_resumed=True).done == set(), "nothing is left of a run that has ended"
+    with open_unfinished(path, {}, is_resumed=True) as fresh:
+        assert fresh.done == set(), "nothing is left of a run that has ended"
 
 
-def test_answers_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
+def test_answers_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
-    open_unfinished(path, {"model": "d1", "top_k": None})
-    with pytest.raises(ConfigError, match="are of another run: model was 'd1' and is 'd2', top_k was None and is 3"):
-        open_unfinished(path, {"model": "d2", "top_k": 3}, is_resumed=True)
-    assert open_unfinished(path, {"model": "d2"}).done == set(), "without --resume it begins anew"
+    with open_unfinished(path, {"model": "d1", "images": ["a/"]}) as kept:
+        kept.add(0, lambda place: place.write_text("image,labels,error\na.jpg,,\n"))
+    problem = (
+        r"are of another run: model was 'd1' and is 'd2', images was \['a/'\] and is \['b/'\]\. Repeat the command"
+    )
+    with (
+        pytest.raises(ConfigError, match=problem),
+        open_unfinished(path, {"model": "d2", "images": ["b/"]}, is_resumed=True),
+    ):
+        pass
+    with open_unfinished(path, {"model": "d1", "images": ["a/"]}, is_resumed=True) as kept:
+        assert kept.done == {"a.jpg"}
+
+
+def test_two_runs_never_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    with (
+        open_unfinished(path, {}) as first,
+        pytest.raises(RunError, match="another run works here"),
+        open_unfinished(path, {}, is_resumed=True),
+    ):
+        pass
+    assert not first.folder.joinpath("run.lock").exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "answers.csv.partial"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match=r"not a folder of unfinished answers: it holds letter\.txt"):
+        save_answers(ANSWERS, tmp_path / "answers.csv", SPACE)
+    assert (folder / "letter.txt").read_text() == "dear"
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def test_every_engine_answers_like_the_reference(network: Path, name: str, num_t
     pytest.importorskip(ENGINES[name].package)
     engine, reference = open_engine(network, name, num_threads), open_engine(network)
     assert (engine.input_shape, engine.output_shape) == (SHAPE, (3,))
-    limit = max(ENGINES[name].max_difference, 1e-7)
+    limit = max(ENGINES[name].max_difference / 4, 1e-7)  # log-odds move a probability by a quarter at most
     for images_BCHW in (IMAGES[:1], IMAGES):
         assert np.abs(engine.run(images_BCHW) - reference.run(images_BCHW)).max() <= limit
 
@@ -120,7 +120,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         pytest.param({"fast": (0.001, 0.0, 1e-4)}, "fast", id="faster"),
         pytest.param({"fast": (0.001, 2e-4, 1e-4)}, "onnxruntime", id="faster but wrong"),
         pytest.param({"fast": (0.001, float("nan"), 1e-4)}, "onnxruntime", id="no number"),
-        pytest.param({"fast": (0.001, 0.01, 0.02)}, "fast", id="within what 16 bits may"),
+        pytest.param({"fast": (0.001, 0.01, 0.1)}, "fast", id="within what 16 bits may"),
         pytest.param({"slow": (0.02, 0.0, 1e-4)}, "onnxruntime", id="slower"),
         pytest.param({"same": (0.005, 0.0, 1e-4)}, "onnxruntime", id="as fast"),
         pytest.param({"broken": (-1.0, 0.0, 1e-4)}, "onnxruntime", id="it cannot use the file"),

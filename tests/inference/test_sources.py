@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from manylabel.inference.sources import find_sources
 
 
 def expand(*arguments: str, standard_input: str = "") -> list[str]:
-    return find_sources(list(arguments), io.StringIO(standard_input)).names
+    return list(find_sources(list(arguments), io.StringIO(standard_input)).names)
 
 
 @pytest.fixture
@@ -109,22 +110,40 @@ def test_a_table_stands_for_the_images_of_its_path_column(kind: str) -> None:
     assert [(name, Path(str(path)).as_posix()) for name, path in sources.read()] == [
         (name, f"deep/{name}") for name in names
     ]
-    assert find_sources([f"table.{kind}"], io.StringIO()).names == names, "by default from where the table lies"
+    assert list(find_sources([f"table.{kind}"], io.StringIO()).names) == names, "by default from where the table lies"
 
 
 @pytest.mark.usefixtures("folder")
 def test_the_column_may_be_named_and_has_to_exist() -> None:
     Path("table.csv").write_text("first,second\na.jpg,deep/b.PNG\n", encoding="utf-8")
-    assert find_sources(["table.csv"], io.StringIO(), None, "second").names == ["deep/b.PNG"]
+    assert list(find_sources(["table.csv"], io.StringIO(), None, "second").names) == ["deep/b.PNG"]
     with pytest.raises(DataError, match=r"table\.csv: .*third"):
         find_sources(["table.csv"], io.StringIO(), None, "third")
 
 
 @pytest.mark.usefixtures("folder")
-def test_no_cell_leads_out_of_the_folder() -> None:
-    Path("deep/table.csv").write_text("image\n../a.jpg\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"\.\./a\.jpg"):
+def test_no_cell_leads_out_of_the_folder_and_all_that_do_are_named() -> None:
+    Path("deep/table.csv").write_text("image\nb.PNG\n../a.jpg\n\n/etc/x.png\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
         find_sources(["deep/table.csv"], io.StringIO())
+    told = str(caught.value).splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("deep/table.csv line 3: ")
+    assert "'../a.jpg'" in told[0]
+    assert told[1].startswith("deep/table.csv line 5: ") or told[1].startswith("deep/table.csv line 4: ")
+
+
+def test_tables_that_call_different_images_by_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "list.csv").write_text("image\n1.png\n2.png\n", encoding="utf-8")
+    tables = [str(tmp_path / name / "list.csv") for name in ("a", "b")]
+    with pytest.raises(
+        DataError, match=r"2 names stand for different images: 1\.png, 2\.png\. Give these tables one at"
+    ):
+        find_sources(tables, io.StringIO())
+    again = find_sources([tables[0], tables[0]], io.StringIO())
+    assert (again.num_images, list(again.names)) == (2, ["1.png", "2.png"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -166,14 +185,42 @@ def test_an_archive_stands_for_its_images_and_is_never_unpacked(tmp_path: Path, 
     if not path.exists():
         path.with_suffix(path.suffix.lower()).rename(path)
     sources = find_sources([str(path)], io.StringIO())
-    assert sources.names == [f"{path}/{member}" for member in ("red.png", "deep/../../blue.PNG", "broken.jpg")]
+    assert list(sources.names) == [f"{path}/{member}" for member in ("red.png", "deep/../../blue.PNG", "broken.jpg")]
     read = dict(sources.read())
     assert read[f"{path}/red.png"] == RED
     blue = read[f"{path}/deep/../../blue.PNG"]
     assert isinstance(blue, bytes)
     assert load_image(blue).getpixel((0, 0)) == (0, 0, 255)
-    assert list(sources.read([f"{path}/broken.jpg"])) == [(f"{path}/broken.jpg", b"no image")]
+    done = {f"{path}/red.png", f"{path}/deep/../../blue.PNG"}
+    assert list(sources.read(done)) == [(f"{path}/broken.jpg", b"no image")]
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["shard.zip", "shard.tar"])
+def test_of_a_member_that_stands_twice_the_last_counts(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of the second
+        pack(path, [("a.png", RED), ("b.png", RED), ("a.png", BLUE)])
+    sources = find_sources([str(path)], io.StringIO())
+    assert sources.num_images == 2
+    assert dict(sources.read()) == {f"{path}/a.png": BLUE, f"{path}/b.png": RED}
+
+
+def test_a_hard_link_in_an_archive_gets_a_row_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(RED)
+        archive.addfile(info, io.BytesIO(RED))
+        link = tarfile.TarInfo("b.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "a.png"
+        archive.addfile(link)
+    read = dict(find_sources([str(path)], io.StringIO()).read())
+    assert read[f"{path}/a.png"] == RED
+    linked = read[f"{path}/b.png"]
+    assert isinstance(linked, ImageError)
+    assert linked.kind == "unreadable"
 
 
 @pytest.mark.parametrize("name", ["shard.zip", "shard.tar.gz"])
@@ -218,6 +265,7 @@ def test_a_member_that_unpacks_to_too_much_is_refused(
 @pytest.mark.usefixtures("folder")
 def test_pieces_of_all_kinds_stand_in_order_and_each_image_once(tmp_path: Path) -> None:
     pack(tmp_path / "shard.zip", MEMBERS[:1])
-    Path("table.csv").write_text("image\na.jpg\n", encoding="utf-8")
+    Path("table.csv").write_text(f"image\n{tmp_path / 'a.jpg'}\n", encoding="utf-8")
     sources = find_sources(["deep", "shard.zip", "table.csv", "a.jpg", "deep/b.PNG"], io.StringIO())
-    assert posix(sources.names) == ["deep/b.PNG", "shard.zip/red.png", "a.jpg"]
+    assert sources.num_images == 3
+    assert posix(list(sources.names)) == ["deep/b.PNG", "shard.zip/red.png", "a.jpg"]

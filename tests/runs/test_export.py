@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from manylabel.bundle.bundle import Bundle, load_bundle
+from manylabel.bundle.bundle import Bundle, hash_file, load_bundle
 from manylabel.bundle.export import save_bundle
 from manylabel.bundle.manifest import Manifest
+from manylabel.bundle.tuned import write_manifest
 from manylabel.data.annotations import Annotations, annotations_from_arrays
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
@@ -144,6 +146,47 @@ def test_eight_bits_see_other_images_than_they_are_judged_on(
     shown, judged = seen[:30], set(seen[30:])
     assert set(shown) == set(table.images[:30])
     assert judged == set(table.images[30:])
+
+
+def test_the_model_itself_is_never_replaced(bundle: Bundle, tmp_path: Path) -> None:
+    copy = load_bundle(shutil.copytree(bundle.folder, tmp_path / "run" / "bundle"))
+    names = sorted(path.name for path in copy.folder.iterdir())
+    for place in (copy.folder, copy.folder / "model.onnx", copy.folder / "sub", tmp_path / "run"):
+        with pytest.raises(ConfigError, match="the model itself lies there"):
+            export(copy, place, quantize="fp16")
+    (tmp_path / "letter.onnx").write_text("dear")
+    with pytest.raises(ConfigError, match="there is a file that is no model of manylabel"):
+        export(copy, tmp_path / "letter.onnx")
+    assert load_bundle(copy.folder).digest == bundle.digest
+    assert sorted(path.name for path in copy.folder.iterdir()) == names
+    first = export(copy, tmp_path / "one.onnx").path
+    with pytest.raises(ConfigError, match="the model itself lies there"):
+        export(first, first, quantize="fp16")
+    assert export(copy, first, quantize="fp16").num_bytes < 0.7 * copy.onnx_path.stat().st_size, "an older model may go"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["letter.onnx", "one.onnx", "run"]
+
+
+def test_a_network_that_overflows_is_not_written(bundle: Bundle, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle.folder, tmp_path / "large")
+    network = onnx.load(folder / "model.onnx")
+    for tensor in network.graph.initializer:
+        if "conv" in tensor.name or tensor.name.endswith("weight"):
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.ndim == 4:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1e6), tensor.name))
+    onnx.save(network, folder / "model.onnx")
+    manifest = replace(bundle.manifest, files={"model.onnx": hash_file(folder / "model.onnx")})
+    (folder / "manifest.json").write_text(write_manifest(manifest), "utf-8")
+    with pytest.raises(BundleError, match=r"too large for these numbers|cannot be written with fp16"):
+        export(folder, tmp_path / "half", quantize="fp16")
+    assert not (tmp_path / "half").exists()
+
+
+def test_one_image_is_too_few_for_eight_bits(bundle: Bundle, table: Annotations, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="1 images are too few: int8 sees some and is judged on others, expected 2 or more"
+    ):
+        export(bundle, tmp_path / "int8", quantize="int8", check=table.select([0]))
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,13 @@ def test_a_first_signal_leaves_where_nobody_asks_any_more() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert not request()
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_request_that_came_after_the_last_question_is_told_when_nobody_asks_any_more() -> None:
+    told: list[str] = []
+    with stop_on_signal(lambda: told.append("stop")) as request:
+        assert not request()
+        signal.raise_signal(signal.SIGINT)
+        request.close()
+    assert told == ["stop"]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from manylabel.decisions import CALIBRATIONS, GOALS
+from manylabel.decisions.calibrate import Calibration
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.rules import Rule
 from manylabel.decisions.search import Choice, choose_policy, tune_policy
@@ -77,6 +78,18 @@ def by_precision_of_nothing(answers: Predictions) -> DecisionPolicy:
     return choose_policy(answers)
 
 
+def rules_by_order(answers: Predictions) -> DecisionPolicy:
+    policy = replace(choose_policy(answers), gain={}, given={})
+    first = int(answers.images[0].removesuffix(".jpg")) if len(answers) else 0
+    return replace(policy, rules=(Rule("at_most", count=1 + first % 3),))
+
+
+def calibrated_by_unknown(answers: Predictions) -> DecisionPolicy:
+    mean = float(answers.probs_NL.mean()) if len(answers) else 0.5
+    policy = replace(choose_policy(answers), gain={}, given={})
+    return replace(policy, calibration=Calibration("platt", weights=((1.0 + mean, 1.0 + mean, 0.0),) * 5))
+
+
 @dataclass(frozen=True)
 class Above(DecisionPolicy):
     """Gives nothing on the threshold."""
@@ -115,7 +128,7 @@ class Unwritable(DecisionPolicy):
 
 def turn_into(kind: type[DecisionPolicy], **changes: Any) -> Any:
     def choose(answers: Predictions) -> DecisionPolicy:
-        policy = replace(choose_policy(answers), gain={}, **changes)
+        policy = replace(choose_policy(answers), gain={}, given={}, **changes)
         return kind(policy.label_space, policy.thresholds, policy.goal, rules=policy.rules)
 
     return choose
@@ -129,6 +142,12 @@ def turn_into(kind: type[DecisionPolicy], **changes: Any) -> Any:
         pytest.param(by_first_image, "the order of the images changes it", id="order of images"),
         pytest.param(by_column, "the order of the labels changes it", id="order of labels"),
         pytest.param(by_unknown, "in unknown cells changes it", id="unknown cells"),
+        pytest.param(
+            rules_by_order, "the order of the images changes it: .* images get other labels", id="rules by order"
+        ),
+        pytest.param(
+            calibrated_by_unknown, "in unknown cells changes it: a probability that is shown", id="calibrated"
+        ),
         pytest.param(by_precision_of_nothing, "it fails where every cell is absent: division by zero", id="no image"),
         pytest.param(turn_into(Above), "is not given at a probability of", id="edge"),
         pytest.param(

@@ -3,9 +3,11 @@
 An ONNX file is a Protocol Buffers message: fields one after the other, each a tag and a value. Fields that are not
 asked for are walked past, and copied as they are.
 
-Source: Protocol Buffers, "Encoding" (tags, varints, wire types); onnx.proto3: ModelProto with `graph` 7 and
-    `metadata_props` 14 (key 1, value 2); GraphProto with `node` 1, `initializer` 5, `sparse_initializer` 15; NodeProto
-    with `attribute` 5; AttributeProto with `t` 5, `g` 6, `tensors` 10, `graphs` 11; TensorProto: `external_data` 13.
+Source: Protocol Buffers, "Encoding" (tags, varints, wire types); onnx.proto3 with the numbers of its fields: ModelProto
+    (graph 7, metadata_props 14 with key 1 and value 2, training_info 20, functions 25), GraphProto (node 1,
+    initializer 5, sparse_initializer 15), NodeProto (attribute 5), AttributeProto (t 5, g 6, tensors 10, graphs 11,
+    sparse_tensor 22, sparse_tensors 23), TensorProto (external_data 13), FunctionProto (node 7), TrainingInfoProto
+    (graphs 1 and 2).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ METADATA_KEY = "manylabel"
 """Under which an ONNX file holds what answering needs beside the network."""
 
 _METADATA_FIELD = 14
+_LARGEST_TAG = 2**32 - 1
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
@@ -61,18 +64,33 @@ def needs_other_files(model: Buffer) -> bool:
     Raises:
         BundleError: the bytes are no such file.
     """
-    return any(_is_graph_external(graph) for graph in _find_messages(model, 7))
+    for number, value in _find_values(model):
+        if number == 7 and _is_graph_external(value):
+            return True
+        if number == 25 and any(_is_node_external(node) for node in _find_messages(value, 7)):
+            return True
+        if number == 20 and any(_is_graph_external(part) for kind, part in _find_values(value) if kind in (1, 2)):
+            return True
+    return False
 
 
 def _is_graph_external(graph: Buffer) -> bool:
     for number, value in _find_values(graph):
         if number == 5 and _is_tensor_external(value):
             return True
-        if number == 15 and any(_is_tensor_external(part) for _, part in _find_values(value)):
+        if number == 15 and _is_sparse_external(value):
             return True
-        if number == 1 and any(_is_attribute_external(part) for part in _find_messages(value, 5)):
+        if number == 1 and _is_node_external(value):
             return True
     return False
+
+
+def _is_node_external(node: Buffer) -> bool:
+    return any(_is_attribute_external(part) for part in _find_messages(node, 5))
+
+
+def _is_sparse_external(tensor: Buffer) -> bool:
+    return any(_is_tensor_external(part) for _, part in _find_values(tensor))
 
 
 def _is_attribute_external(attribute: Buffer) -> bool:
@@ -80,6 +98,8 @@ def _is_attribute_external(attribute: Buffer) -> bool:
         if number in (5, 10) and _is_tensor_external(value):
             return True
         if number in (6, 11) and _is_graph_external(value):
+            return True
+        if number in (22, 23) and _is_sparse_external(value):
             return True
     return False
 
@@ -116,6 +136,8 @@ def _find_fields(message: Buffer) -> Iterator[tuple[int, int]]:
     start = 0
     while start < len(message):
         tag, end = _read_varint(message, start)
+        if not 8 <= tag <= _LARGEST_TAG:  # other readers cut what is larger, and would see another field
+            raise _explain()
         kind = tag & 7
         if kind == _VARINT:
             _, end = _read_varint(message, end)

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from manylabel.bundle.bundle import CARD_NAME, MANIFEST_NAME, ONNX_NAME, Bundle, hash_file
+from manylabel.bundle.bundle import CARD_NAME, MANIFEST_NAME, ONNX_NAME, Bundle, check_file, hash_file
 from manylabel.bundle.card import write_card
 from manylabel.bundle.manifest import Manifest
 from manylabel.bundle.onnx_file import METADATA_KEY, set_metadata
@@ -45,8 +45,11 @@ def save_tuned_bundle(bundle: Bundle, policy: DecisionPolicy, folder: Path) -> B
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
+        shutil.copyfile(bundle.onnx_path, partial / ONNX_NAME)
         for name in bundle.manifest.files:
-            shutil.copyfile(bundle.folder / name, partial / name)
+            if name != ONNX_NAME:
+                shutil.copyfile(bundle.folder / name, partial / name)
+            check_file(Bundle(partial, bundle.manifest), name)
         return move_bundle(save_policy(Bundle(partial, bundle.manifest), policy), folder)
     except OSError as error:
         raise RunError(describe_write_error(folder, 0, error)) from error

@@ -10,7 +10,7 @@ from manylabel.data.annotations import Annotations
 from manylabel.data.regions import Region
 from manylabel.errors import DataError, build_message
 from manylabel.inference.explain import Explanation, count_parts, explain
-from manylabel.inference.picture import draw_explanation
+from manylabel.inference.picture import check_picture, draw_explanation
 from manylabel.inference.predictor import load
 
 
@@ -24,6 +24,7 @@ def run_explain(
     quiet: bool,
 ) -> int:
     """Hide parts, draw, and say where the strongest evidence lies."""
+    check_picture(out, "--out")
     predictor = load(model)
     marked = () if regions is None else _find_regions(regions, folder, image)
     chosen = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
@@ -31,8 +32,9 @@ def run_explain(
         tell("stage", {"name": "Hiding parts", "total": count_parts()})
         explanation = explain(predictor, image, chosen, regions=marked, on_part=lambda: tell("progress", {}))
     draw_explanation(explanation, out)
+    beside = "" if predictor.preprocess.resize == "squash" else ", of what the model sees"
     for label in explanation.labels:
-        print(_describe(explanation, label))
+        print(_describe(explanation, label) + beside)
     for note in explanation.notes:
         print(f"Note: {note}", file=sys.stderr)
     if not quiet:

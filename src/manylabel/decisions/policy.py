@@ -32,7 +32,8 @@ class DecisionPolicy:
 
     `sources` says for each label whether its threshold is its own (`label`), the common one (`global`), or one that
     gives it to no image (`never`) or to each (`always`), because no cut keeps what the goal asks. `abstention` says
-    which images a person should look at. `gain` holds what was measured when the policy was chosen.
+    which images a person should look at. `gain` holds what was measured when the policy was chosen, and `given` which
+    share of the images it was chosen on get each label.
 
     Raises:
         BundleError: a threshold is not a number from 0 to 1, or there is not one (or not one source) for each label.
@@ -56,6 +57,7 @@ class DecisionPolicy:
     rules: tuple[Rule, ...] = ()
     abstention: Abstention | None = None
     gain: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         thresholds_L = np.asarray(self.thresholds, np.float32)
@@ -76,6 +78,7 @@ class DecisionPolicy:
         object.__setattr__(self, "sources", tuple(self.sources))
         object.__setattr__(self, "rules", tuple(self.rules))
         object.__setattr__(self, "gain", dict(self.gain))
+        object.__setattr__(self, "given", dict(self.given))
         if self.sources and len(self.sources) != len(self.label_space):
             raise BundleError(
                 build_message(
@@ -159,6 +162,8 @@ class DecisionPolicy:
             values["abstention"] = self.abstention.to_dict()
         if self.gain:
             values["gain"] = dict(self.gain)
+        if self.given:
+            values["given"] = dict(self.given)
         return values
 
     @classmethod
@@ -181,6 +186,9 @@ class DecisionPolicy:
         calibration, abstention, gain = values.get("calibration"), values.get("abstention"), values.get("gain", {})
         if not isinstance(gain, Mapping):
             raise BundleError(build_message("decision policy", "its gain is not a table", got=gain))
+        given = values.get("given", {})
+        if not isinstance(given, Mapping) or not all(_is_share(share) for share in given.values()):
+            raise BundleError(build_message("decision policy", "what it gave is not a table of shares", got=given))
         return cls(
             label_space,
             tuple(thresholds[name] for name in label_space),
@@ -191,7 +199,12 @@ class DecisionPolicy:
             read_rules(values.get("rules", []), "decision policy"),
             None if abstention is None else _read_abstention(abstention),
             gain,
+            {str(name): float(share) for name, share in given.items()},
         )
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _read_abstention(values: Any) -> Abstention:

@@ -31,7 +31,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 NUM_FOLDS = 5
 MIN_IMAGES = 20
-"""Images (with a known cell) below which no gain is estimated."""
+"""Images, or groups of them, with a known cell below which no gain is estimated."""
 
 _AUTO_CELLS = 2**21
 _AUTO_METHODS = ("none", *FITS)
@@ -94,7 +94,7 @@ def tune_policy(predictions: Predictions, choice: Choice, group_of: Mapping[str,
         number_groups(predictions.images, group_of),
     )
     fold_N = divide_into_folds(predictions.images, group_of)
-    has_enough = int(cells.known_NL.any(axis=1).sum()) >= MIN_IMAGES
+    has_enough = cells.count_units() >= MIN_IMAGES
     losses: dict[str, Figure] = {}
     if choice.calibrate == "auto":
         method, losses = choose_calibration(cells, fold_N, choice.goal) if has_enough else ("none", {})
@@ -105,6 +105,9 @@ def tune_policy(predictions: Predictions, choice: Choice, group_of: Mapping[str,
         margins_NL = adjusted_NL - policy.thresholds_L
         abstention = choose_abstention(*choice.abstain, margins_NL, policy.decide_adjusted(adjusted_NL))
         policy = replace(policy, abstention=abstention)
+    if len(predictions):
+        shares_L = policy.decide(cells.probs_NL).mean(axis=0)
+        policy = replace(policy, given=dict(zip(cells.label_space, shares_L.tolist(), strict=True)))
     if not has_enough:
         return Tuning(policy, {}, {}, losses)
     return _with_gain(policy, cells, choice, fold_N, losses)
@@ -170,8 +173,13 @@ class _Cells:
             np.take(self.probs_NL.T, rows, axis=1).T,
             np.take(self.truth_NL.T, rows, axis=1).T,
             np.take(self.known_NL.T, rows, axis=1).T,
-            None if self.group_N is None else self.group_N[rows],
+            None if self.group_N is None else np.unique(self.group_N[rows], return_inverse=True)[1],
         )
+
+    def count_units(self) -> int:
+        """Return how many images, or groups of them, have a known cell."""
+        is_known_N = self.known_NL.any(axis=1)
+        return int(is_known_N.sum()) if self.group_N is None else len(np.unique(self.group_N[is_known_N]))
 
 
 def _calibrate(cells: _Cells, method: str) -> Calibration:

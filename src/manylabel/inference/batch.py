@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -49,32 +50,40 @@ def save_answers(
         RunError: the file cannot be written.
     """
     check_extension(path)
-    parts = unfinished if unfinished is not None else open_unfinished(path, {})
+    if unfinished is None:
+        with open_unfinished(path, {}) as fresh:
+            return save_answers(
+                predictions, path, label_space, all_probabilities, on_image, has_doubt=has_doubt, unfinished=fresh
+            )
     open_writer = WRITERS[path.suffix.lower()]
 
-    def write_part(answers: list[Prediction], place: Path) -> None:
+    def write_part(answers: Sequence[Prediction], place: Path) -> None:
         with open_writer(place, label_space, all_probabilities, has_doubt) as write:
             for answer in answers:
                 write(answer)
 
-    waiting: list[Prediction] = []
+    # One name for the rows that wait and the number of the first: a signal finds both of one moment, never half of two.
+    waiting: tuple[int, list[Prediction]] = unfinished.tally.num_images, []
     try:
-        try:
-            for prediction in predictions:
-                waiting.append(replace(prediction, image=as_text(prediction.image)))
-                parts.tally.add(prediction.labels)
-                if len(waiting) == ROWS_PER_PART:
-                    parts.add(partial(write_part, waiting))
-                    waiting = []
-                if on_image is not None:
-                    on_image()
-        finally:  # what somebody interrupts keeps its answers
-            if waiting:
-                parts.add(partial(write_part, waiting))
-        parts.finish(partial(write_part, []))
+        for prediction in predictions:
+            waiting[1].append(replace(prediction, image=as_text(prediction.image)))
+            unfinished.tally.add(prediction.labels)
+            if len(waiting[1]) == ROWS_PER_PART:
+                unfinished.add(waiting[0], partial(write_part, waiting[1]))
+                waiting = waiting[0] + ROWS_PER_PART, []
+            if on_image is not None:
+                on_image()
+        if waiting[1]:
+            unfinished.add(waiting[0], partial(write_part, waiting[1]))
+        unfinished.finish(partial(write_part, []))
     except OSError as error:
         raise RunError(describe_write_error(path, 0, error)) from error
-    return parts.tally
+    except BaseException:  # what somebody interrupts keeps its answers
+        if waiting[1]:
+            with contextlib.suppress(OSError):
+                unfinished.add(waiting[0], partial(write_part, waiting[1]))
+        raise
+    return unfinished.tally
 
 
 def check_extension(path: Path) -> None:
@@ -87,27 +96,26 @@ def check_extension(path: Path) -> None:
         raise ConfigError(build_message(path, "unknown kind of file", got=path.suffix, expected=", ".join(WRITERS)))
 
 
-def open_unfinished(path: Path, plan: Mapping[str, Any], *, is_resumed: bool = False) -> Unfinished:
-    """Return where answers are kept until all of them are there.
+@contextmanager
+def open_unfinished(path: Path, plan: Mapping[str, Any], *, is_resumed: bool = False) -> Iterator[Unfinished]:
+    """Yield where answers are kept until all of them are there; other runs are kept out.
 
     Args:
         path: the file that they will become.
-        plan: what they hang on, such as the model.
+        plan: what they hang on, such as the model and the images.
         is_resumed: go on with what an earlier run of the same plan has left, if there is something.
 
     Raises:
-        ConfigError: what is left is of another plan.
-        RunError: nothing can be written there.
+        ConfigError: there are answers that nobody said to go on with, or those of another plan.
+        RunError: nothing can be written there, or another run works there.
     """
     parts = Unfinished(path, plan)
-    try:
-        if is_resumed:
-            parts.resume()
-        else:
-            parts.start()
-    except OSError as error:
-        raise RunError(describe_write_error(path, 0, error)) from error
-    return parts
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(parts.hold(is_resumed=is_resumed))
+        except OSError as error:
+            raise RunError(describe_write_error(path, 0, error)) from error
+        yield parts
 
 
 def as_text(name: str) -> str:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,16 +30,16 @@ from manylabel.files import write_text_atomically
 
 Float32Array = npt.NDArray[np.float32]
 
-MAX_DIFFERENCE = 1e-4
-"""How far a probability of another engine may be from onnxruntime's."""
+MAX_DIFFERENCE = 1e-3
+"""How far the log-odds of another engine may be from onnxruntime's: a probability of 0.5 then moves by 0.00025."""
 
-MAX_REDUCED_DIFFERENCE = 0.02
-"""The same for one that computes in 16 bits."""
+MAX_REDUCED_DIFFERENCE = 0.1
+"""The same for one that computes in 16 bits: a probability of 0.5 then moves by 0.025."""
 
 _LEAD = 1.1
 """How much faster another engine has to be to be taken: less is noise, and onnxruntime needs nothing else."""
 
-_NUM_TRIED = 4
+_NUM_TRIED = 8
 _SECONDS_EACH = 0.25
 
 
@@ -92,7 +92,11 @@ class OpenVino:
 
         core = openvino.Core()
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        if num_threads is not None:
+        if num_threads == 1:  # as many answers at once as there are cores: by default they would wait for each other
+            settings |= {
+                "PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": count_cores(), "NUM_STREAMS": count_cores()
+            }  # fmt: skip
+        elif num_threads is not None:
             settings["INFERENCE_NUM_THREADS"] = num_threads
         with _same_signal_stack():
             self._network = core.compile_model(core.read_model(str(path)), "CPU", settings)
@@ -145,7 +149,7 @@ def _read_shape(port: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class EngineKind:
-    """How an engine is opened, the package that it needs, and how far its probabilities may be off."""
+    """How an engine is opened, the package that it needs, and how far its log-odds may be off."""
 
     open: Callable[[Path, int | None], Engine]
     package: str
@@ -184,6 +188,13 @@ def open_engine(path: Path, name: str = REFERENCE, num_threads: int | None = Non
         raise ConfigError(build_message("--engine", problem, do=f"Install it: pip install {kind.package}"))
     try:
         return kind.open(path, num_threads)
+    except MemoryError:
+        raise
+    except (ImportError, AttributeError) as error:
+        problem = f"{kind.in_words} cannot be loaded ({error})"
+        raise ConfigError(
+            build_message("--engine", problem, do=f"Install {kind.package} anew, or choose another")
+        ) from error
     except Exception as error:
         # Each engine raises classes of its own for a file that it cannot use.
         reason = " ".join(str(error).split())
@@ -231,23 +242,41 @@ def choose_engine(path: Path, shape: tuple[int, ...], num_threads: int | None, c
     remembered = _recall(cache, key)
     if remembered is not None:
         return remembered
-    images_NCHW = np.random.default_rng(0).normal(size=(_NUM_TRIED, *shape)).astype(np.float32)
+    images_NCHW = _draw_images(shape)
     reference = open_engine(path, REFERENCE, num_threads)
     expected_NL = _answer(reference, images_NCHW)
-    rates, differences = {REFERENCE: _measure(reference, images_NCHW)}, {REFERENCE: 0.0}
+    rates, differences, is_alike = {REFERENCE: _measure(reference, images_NCHW)}, {REFERENCE: 0.0}, {REFERENCE: True}
     for name in names[1:]:
         try:
             engine = open_engine(path, name, num_threads)
-            differences[name] = float(np.abs(_answer(engine, images_NCHW) - expected_NL).max())
-        except (BundleError, RuntimeError):
+            answers_NL = _answer(engine, images_NCHW)
+        except (BundleError, ConfigError, RuntimeError):
             continue  # it has a gap, and the reference has none
         rates[name] = _measure(engine, images_NCHW)
-    # Written so that NaN does not pass.
-    alike = [name for name in rates if differences[name] <= ENGINES[name].max_difference]
-    best = max(alike, key=lambda name: rates[name])
+        differences[name] = float(np.abs(answers_NL - expected_NL).max())
+        moved = float(np.abs(_to_log_odds(answers_NL) - _to_log_odds(expected_NL)).max())
+        is_alike[name] = moved <= ENGINES[name].max_difference  # written so that NaN does not pass
+    best = max((name for name in rates if is_alike[name]), key=lambda name: rates[name])
     choice = EngineChoice(best if rates[best] > _LEAD * rates[REFERENCE] else REFERENCE, rates, differences)
     _remember(cache, key, choice)
     return choice
+
+
+def _draw_images(shape: tuple[int, ...]) -> Float32Array:
+    """Return images of coarse patches and fine grain, as normalised pixels: noise alone says little of a network."""
+    rng = np.random.default_rng(0)
+    channels, height, width = shape
+    images = []
+    for cells in (2, 3, 5, 8) * (_NUM_TRIED // 4):
+        coarse = rng.normal(size=(channels, cells, cells))
+        rows, columns = (np.arange(length) * cells // length for length in (height, width))
+        images.append(coarse[:, rows][:, :, columns] + 0.3 * rng.normal(size=shape))
+    return np.asarray(images, np.float32)
+
+
+def _to_log_odds(probs_NL: Float32Array) -> npt.NDArray[np.float64]:
+    clipped_NL = np.clip(probs_NL.astype(np.float64), 1e-4, 1 - 1e-4)
+    return np.asarray(np.log(clipped_NL / (1 - clipped_NL)), np.float64)
 
 
 def _answer(engine: Engine, images_NCHW: Float32Array) -> Float32Array:
@@ -273,9 +302,17 @@ def _describe_machine(path: Path, num_threads: int | None, names: list[str]) -> 
     """Return all that a choice hangs on, as text."""
     from manylabel.bundle.bundle import hash_file
 
-    packages = {ENGINES[name].package: version(ENGINES[name].package) for name in names}
+    packages = {ENGINES[name].package: _find_version(ENGINES[name].package) for name in names}
     machine = [platform.machine(), _find_processor(), count_cores(), num_threads]
     return json.dumps([hash_file(path), machine, packages, names], sort_keys=True)
+
+
+def _find_version(package: str) -> str:
+    """Return the version of a package; one that goes by another name, such as onnxruntime-gpu, is asked itself."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))
 
 
 def _find_processor() -> str:

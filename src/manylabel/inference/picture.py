@@ -6,12 +6,13 @@ import io
 import os
 import textwrap
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from manylabel.data.images import load_image
-from manylabel.errors import DataError, build_message, join_names
+from manylabel.errors import ConfigError, DataError, build_message, join_names
 from manylabel.files import write_bytes_atomically
 from manylabel.inference.explain import Explanation
 from manylabel.inference.prediction import Prediction
@@ -27,6 +28,16 @@ _MOST_COLUMNS = 4
 _HEAT = "inferno"
 _LEAST_STRENGTH = 1.0
 """Log-odds that have full colour at least: a map of next to nothing is not blown up."""
+
+
+def check_picture(path: Path, where: str) -> None:
+    """Stop where a picture would get a name that is not a PNG's.
+
+    Raises:
+        ConfigError: it ends otherwise.
+    """
+    if path.suffix.lower() != ".png":
+        raise ConfigError(build_message(where, "pictures are PNG", got=path.name, expected="a name that ends in .png"))
 
 
 def draw_prediction(prediction: Prediction, image: ImageSource, path: str | os.PathLike[str]) -> None:

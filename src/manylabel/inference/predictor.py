@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from manylabel.data.images import ImageError
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import BundleError, build_message
-from manylabel.inference.engines import REFERENCE, EngineChoice, choose_engine, open_engine
+from manylabel.inference.engines import REFERENCE, Engine, EngineChoice, choose_engine, open_engine
 from manylabel.inference.prediction import Prediction
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
@@ -27,15 +28,18 @@ from manylabel.labels.space import LabelSpace
 ImageSource = str | os.PathLike[str] | bytes | npt.NDArray[np.generic] | Image.Image
 Item = TypeVar("Item")
 
-_IMAGES_AHEAD = 16
-"""How many images are decoded before their turn; bounds the memory of a folder of millions."""
+_IMAGES_AHEAD = 32
+"""How many images are in the works before their turn; bounds the memory of a folder of millions."""
+
+_FEW = 4
+"""So many images are worth a network for several at once."""
 
 
 class Predictor:
     """A loaded model: images in, label sets out; torch is not needed.
 
     The network sees one image at a time: on a CPU a batch is not faster, and the answer for an image never depends on
-    its neighbours.
+    its neighbours. Of many images several are in the works at once, each with one core.
     """
 
     def __init__(self, bundle: Bundle, num_threads: int | None = None, engine: str = REFERENCE) -> None:
@@ -61,6 +65,7 @@ class Predictor:
             engine = self.engine_choice.name
         self.engine_name = engine
         self._engine = open_engine(bundle.onnx_path, engine, num_threads)
+        self._engine_for_many = self._engine if num_threads == 1 or count_cores() == 1 else None
         self._check_shapes()
 
     @property
@@ -87,7 +92,7 @@ class Predictor:
             top_k: gives the k most probable labels instead of those above their thresholds.
         """
         shown = name if name is not None else str(image) if isinstance(image, str | os.PathLike) else "image"
-        return self._answer(shown, self._prepare(image, shown), top_k)
+        return self._describe(shown, self._answer(self._engine, image, shown), top_k)
 
     def predict_many(
         self, images: Iterable[str | os.PathLike[str]], *, top_k: int | None = None
@@ -99,16 +104,16 @@ class Predictor:
         self, sources: Iterable[tuple[str, ImageSource | ImageError]], *, top_k: int | None = None
     ) -> Iterator[Prediction]:
         """Yield a Prediction for each name and what is to be read for it, or why there is nothing, in order."""
-        for shown, prepared in self._prepare_ahead(sources):
-            yield self._answer(shown, prepared, top_k)
+        for shown, raw in self._answer_ahead(sources):
+            yield self._describe(shown, raw, top_k)
 
     def predict_annotations(
         self, annotations: Annotations
     ) -> Iterator[tuple[int, npt.NDArray[np.float32] | ImageError]]:
         """Yield (row, probabilities [L] or the reason why there are none) for every image of a table, in order."""
         sources = ((record.id, record.source) for record in annotations.records)
-        for row, (_, prepared) in enumerate(self._prepare_ahead(sources)):
-            yield row, prepared if isinstance(prepared, ImageError) else self.answer_pixels(prepared)
+        for row, (_, raw) in enumerate(self._answer_ahead(sources)):
+            yield row, raw
 
     def _check_shapes(self) -> None:
         """Stop where the network and the manifest speak of different images or numbers of labels.
@@ -130,22 +135,36 @@ class Predictor:
                     )
                 )
 
-    def _prepare(self, image: ImageSource | ImageError, name: str) -> npt.NDArray[np.float32] | ImageError:
+    def _answer(
+        self, engine: Engine, image: ImageSource | ImageError, name: str
+    ) -> npt.NDArray[np.float32] | ImageError:
+        """Return what the network says of an image, or why it cannot."""
         if isinstance(image, ImageError):
             return image
         try:
-            return self.preprocess.load(image, name=name)
+            pixels_CHW = self.preprocess.load(image, name=name)
         except ImageError as error:
             return error
+        return np.asarray(engine.run(pixels_CHW[np.newaxis])[0], np.float32)
 
-    def _prepare_ahead(
+    def _answer_ahead(
         self, sources: Iterable[tuple[str, ImageSource | ImageError]]
     ) -> Iterator[tuple[str, npt.NDArray[np.float32] | ImageError]]:
+        """Yield name and answer of each source, in order; of more than a few, several are answered at once."""
+        left = iter(sources)
+        first = list(islice(left, _FEW))
+        if len(first) < _FEW:
+            for name, source in first:
+                yield name, self._answer(self._engine, source, name)
+            return
+        if self._engine_for_many is None:
+            self._engine_for_many = open_engine(self.bundle.onnx_path, self.engine_name, 1)
+        engine = self._engine_for_many
         waiting: deque[tuple[str, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
-        with ThreadPoolExecutor(max_workers=min(8, count_cores())) as pool:
+        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
             try:
-                for name, source in sources:
-                    waiting.append((name, pool.submit(self._prepare, source, name)))
+                for name, source in chain(first, left):
+                    waiting.append((name, pool.submit(self._answer, engine, source, name)))
                     if len(waiting) >= _IMAGES_AHEAD:
                         shown, future = waiting.popleft()
                         yield shown, future.result()
@@ -161,15 +180,14 @@ class Predictor:
         probs_BL = self._engine.run(pixels_CHW[np.newaxis])
         return np.asarray(probs_BL[0], np.float32)
 
-    def _answer(self, name: str, prepared: npt.NDArray[np.float32] | ImageError, top_k: int | None) -> Prediction:
-        if isinstance(prepared, ImageError):
-            error = {"kind": prepared.kind, "message": str(prepared)}
+    def _describe(self, name: str, raw: npt.NDArray[np.float32] | ImageError, top_k: int | None) -> Prediction:
+        if isinstance(raw, ImageError):
+            error = {"kind": raw.kind, "message": str(raw)}
             needs_person = None if self.policy.abstention is None else True
             return Prediction(name, None, model=self.bundle.digest, error=error, needs_person=needs_person)
-        raw_L = self.answer_pixels(prepared)
-        probs_L = self.policy.adjust(raw_L)
+        probs_L = self.policy.adjust(raw)
         columns = (
-            self.policy.order(raw_L)
+            self.policy.order(raw)
             if top_k is None
             else [int(column) for column in np.argsort(-probs_L, kind="stable")[:top_k]]
         )
@@ -180,7 +198,7 @@ class Predictor:
             dict(zip(names, probs_L.tolist(), strict=True)),
             dict(zip(names, self.policy.thresholds, strict=True)),
             self.bundle.digest,
-            needs_person=None if self.policy.abstention is None else bool(self.policy.is_doubtful(raw_L)),
+            needs_person=None if self.policy.abstention is None else bool(self.policy.is_doubtful(raw)),
         )
 
 

@@ -12,15 +12,15 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Protocol, TextIO
 
-from manylabel.data.images import IMAGE_EXTENSIONS, ImageError, find_images
-from manylabel.errors import DataError, build_message
+from manylabel.data.images import IMAGE_EXTENSIONS, ImageError, list_images
+from manylabel.errors import DataError, build_message, join_names, join_problems
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 ARCHIVE_EXTENSIONS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -42,63 +42,105 @@ _OpenMember = Callable[[], IO[bytes] | None]
 
 
 class _Piece(Protocol):
-    """Images that are read in one way."""
+    """Images that are read in one way; each name stands once."""
 
     @property
     def names(self) -> Sequence[str]: ...
 
-    def read(self, wanted: Collection[str]) -> Iterator[tuple[str, Readable]]: ...
+    def read(self, done: Container[str]) -> Iterator[tuple[str, Readable]]:
+        """Yield name and what is to be read of every image that is not done."""
+
+    def place(self, name: str) -> str:
+        """Return what tells an image from another of the same name."""
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Files on the disk, by their paths."""
+    """Files on the disk, called by their paths."""
 
-    path_of: dict[str, str]
+    names: Sequence[str]
+
+    def read(self, done: Container[str]) -> Iterator[tuple[str, Readable]]:
+        return ((path, path) for path in self.names if path not in done)
+
+    def place(self, name: str) -> str:
+        return os.path.abspath(name)  # noqa: PTH100 - called once per image
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Files on the disk, called as a table calls them."""
+
+    path_of: Mapping[str, str]
 
     @property
     def names(self) -> Sequence[str]:
         return list(self.path_of)
 
-    def read(self, wanted: Collection[str]) -> Iterator[tuple[str, Readable]]:
-        return ((name, path) for name, path in self.path_of.items() if name in wanted)
+    def read(self, done: Container[str]) -> Iterator[tuple[str, Readable]]:
+        return ((name, path) for name, path in self.path_of.items() if name not in done)
+
+    def place(self, name: str) -> str:
+        return os.path.abspath(self.path_of[name])  # noqa: PTH100
 
 
 @dataclass(frozen=True)
 class _Archive:
-    """Members of a zip or tar file, read from front to back: a compressed tar file knows no other way."""
+    """Members of a zip or tar file, read from front to back: a compressed tar file knows no other way.
+
+    Where a member stands several times the last counts, as in a tar file that was added to; `place_of` says at which
+    place of the archive that is.
+    """
 
     path: str
-    names: Sequence[str]
+    place_of: Mapping[str, int]
 
-    def read(self, wanted: Collection[str]) -> Iterator[tuple[str, Readable]]:
-        left = set(self.names) & set(wanted)
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self.place_of)
+
+    def read(self, done: Container[str]) -> Iterator[tuple[str, Readable]]:
         with _open_archive(self.path) as members:
-            for name, num_bytes, open_member in members:
-                if name in left:
-                    left.remove(name)
+            for place, (name, num_bytes, open_member) in enumerate(members):
+                if self.place_of.get(name) == place and name not in done:
                     yield name, _read_member(name, num_bytes, open_member)
+
+    def place(self, name: str) -> str:
+        return name
 
 
 class Sources:
-    """Images by name, each once, in order."""
+    """Images by name, each once, in order.
 
-    def __init__(self, pieces: Iterable[_Piece]) -> None:
-        self._pieces: list[tuple[_Piece, Sequence[str]]] = []
-        seen: set[str] = set()
-        for piece in pieces:
-            own = [name for name in piece.names if name not in seen]
-            seen.update(own)
-            self._pieces.append((piece, own))
-        self.names = [name for _, names in self._pieces for name in names]
+    Raises:
+        DataError: two tables call different images by one name.
+    """
 
-    def read(self, wanted: Collection[str] | None = None) -> Iterator[tuple[str, Readable]]:
-        """Yield (name, path or bytes) of every image, or of the wanted ones, in order."""
-        names = None if wanted is None else frozenset(wanted)
-        for piece, own in self._pieces:
-            left = dict.fromkeys(name for name in own if names is None or name in names)
-            if left:
-                yield from piece.read(left)
+    def __init__(self, pieces: Sequence[_Piece]) -> None:
+        self._pieces: list[tuple[_Piece, frozenset[str]]] = []
+        place_of: dict[str, str] = {}
+        for number, piece in enumerate(pieces):
+            again = frozenset(name for name in piece.names if name in place_of) if number else frozenset()
+            differing = [name for name in sorted(again) if piece.place(name) != place_of[name]]
+            if differing:
+                problem = f"{len(differing)} names stand for different images: {join_names(differing)}"
+                raise DataError(build_message("images", problem, do="Give these tables one at a time"))
+            self._pieces.append((piece, again))
+            if number < len(pieces) - 1:
+                place_of |= {name: piece.place(name) for name in piece.names}
+        self.num_images = sum(len(piece.names) - len(again) for piece, again in self._pieces)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The name of each image, in order."""
+        return (name for piece, again in self._pieces for name in piece.names if name not in again)
+
+    def read(self, done: Container[str] = ()) -> Iterator[tuple[str, Readable]]:
+        """Yield (name, path or bytes) of every image that is not done yet, in order."""
+        for piece, again in self._pieces:
+            for name, source in piece.read(done):
+                if name not in again:
+                    yield name, source
 
 
 def find_sources(
@@ -121,12 +163,13 @@ def find_sources(
         image_column: the column of a table that names the images; by default found by content.
 
     Raises:
-        DataError: the arguments stand for no image at all, or a table or archive cannot be read.
+        DataError: the arguments stand for no image at all, a table or archive cannot be read, or two tables call
+            different images by one name.
     """
     wanted, unmatched = list(arguments), set[str]()
     pieces = [_find_piece(argument, standard_input, images, image_column, unmatched) for argument in wanted]
     sources = Sources(pieces)
-    if set(sources.names) <= unmatched:
+    if all(name in unmatched for name in sources.names):
         raise DataError(
             build_message(
                 " ".join(wanted),
@@ -144,7 +187,7 @@ def _find_piece(
     if argument == "-":
         return _name_by_path(line.rstrip("\r\n") for line in standard_input if line.strip())
     if os.path.isdir(argument):  # noqa: PTH112 - arguments stay text
-        return _name_by_path(str(path) for path in find_images(Path(argument)))
+        return _name_by_path(list_images(argument))
     if os.path.isfile(argument) and lower.endswith(TABLE_EXTENSIONS):  # noqa: PTH113
         return _read_table(Path(argument), images, image_column)
     if os.path.isfile(argument) and lower.endswith(ARCHIVE_EXTENSIONS):  # noqa: PTH113
@@ -158,22 +201,34 @@ def _find_piece(
 
 
 def _name_by_path(paths: Iterable[str]) -> _Files:
-    return _Files({path: path for path in paths})
+    return _Files(list(dict.fromkeys(paths)))
 
 
-def _read_table(path: Path, images: Path | None, image_column: str | None) -> _Files:
+def _read_table(path: Path, images: Path | None, image_column: str | None) -> _Cells:
     """Return the images of a table by what its cells say; a blank cell names none.
 
     Raises:
-        DataError: it is no table, has no such column, or a cell leads out of the folder.
+        DataError: it is no table, has no such column, or cells lead out of the folder: all of them are named.
     """
     from manylabel.data.formats.columns import ImageRoot, find_image_column  # pyarrow: not every answer needs it
     from manylabel.data.formats.source import Source
 
     table = Source(path).table
-    cells = (cell.strip() for cell in table.values(find_image_column(table, image_column).name))
     root = ImageRoot(path.parent if images is None else images)
-    return _Files(dict(root.locate(cell) for cell in cells if cell))
+    path_of: dict[str, str] = {}
+    problems = []
+    for row, cell in enumerate(table.values(find_image_column(table, image_column).name)):
+        if not cell.strip():
+            continue
+        try:
+            name, place = root.locate(cell.strip())
+        except DataError as error:
+            problems.append(f"{table.where(row)}: {error}")
+        else:
+            path_of[name] = place
+    if problems:
+        raise DataError(join_problems(problems))
+    return _Cells(path_of)
 
 
 def _list_archive(path: str) -> _Archive:
@@ -183,12 +238,16 @@ def _list_archive(path: str) -> _Archive:
         DataError: it cannot be read.
     """
     with _open_archive(path) as members:
-        return _Archive(path, [name for name, _, _ in members if name.lower().endswith(IMAGE_EXTENSIONS)])
+        places = {name: place for place, (name, _, _) in enumerate(members) if name.lower().endswith(IMAGE_EXTENSIONS)}
+    return _Archive(path, places)
 
 
 @contextmanager
 def _open_archive(path: str) -> Iterator[Iterator[tuple[str, int, _OpenMember]]]:
-    """Yield name, size and how to open each file of an archive, from front to back; links and devices are no files.
+    """Yield name, size and how to open each file of an archive, from front to back.
+
+    Symbolic links and devices are no files; a hard link is one, which a tar file cannot go back to: it gets a row that
+    says so.
 
     Raises:
         DataError: it cannot be read.
@@ -206,7 +265,7 @@ def _open_archive(path: str) -> Iterator[Iterator[tuple[str, int, _OpenMember]]]
                 yield (
                     (f"{path}/{member.name}", member.size, partial(tape.extractfile, member))
                     for member in tape
-                    if member.isfile()
+                    if member.isfile() or member.islnk()
                 )
     except _UNREADABLE as error:
         reason = str(error) if str(error) else type(error).__name__

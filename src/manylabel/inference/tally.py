@@ -1,4 +1,4 @@
-"""What many answers came to: how often each label was given, and whether that is as it was in training."""
+"""What many answers came to: how often each label was given, and whether that is as it was before."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ MIN_IMAGES = 100
 
 _TIMES = 2.0
 _CONFIDENCE = 0.999
+_SLACK = 0.01
+"""A share that was measured on some hundred images is not better known than this."""
 
 
 @dataclass
@@ -33,34 +35,33 @@ class Tally:
         else:
             self.num_given.update(labels)
 
-    def describe_drift(self, prevalence: Mapping[str, float]) -> list[str]:
-        """Return how these answers differ from the images of training; nothing where there are too few to say.
+    def describe_drift(self, given_before: Mapping[str, float]) -> list[str]:
+        """Return how these answers differ from those for the validation images; nothing where nobody can say.
 
-        A label is named where its share of the images is surely more than twice, or less than half, of what it was in
-        training: the whole interval of the share lies beyond.
+        A label is named where its share of the images is surely more than twice, or less than half, of what it was: the
+        whole interval of the share lies beyond. What is compared is what the model gives, here and there: a goal that
+        gives a label more often than it is true does so on both.
 
         Args:
-            prevalence: the share of the training images that show each label; NaN where nobody knows.
+            given_before: the share of the validation images that were given each label.
 
         Source: of the interval, Wilson 1927, at 99.9 %.
         """
         from manylabel.metrics.intervals import wilson_interval
 
         num_usable = self.num_images - self.num_failed
-        known = {name: share for name, share in prevalence.items() if share == share}
-        if num_usable < MIN_IMAGES or not known:
+        if num_usable < MIN_IMAGES or not given_before:
             return []
-        given = np.array([self.num_given[name] for name in known])
+        names = list(given_before)
+        given, before = np.array([self.num_given[name] for name in names]), np.array(list(given_before.values()))
         low, high = wilson_interval(given, np.full(len(given), num_usable), _CONFIDENCE)
-        before = np.array(list(known.values()))
-        beyond = np.flatnonzero((low > _TIMES * before) | (high < before / _TIMES))
-        lines = [f"Labels per image: {given.sum() / num_usable:.2f} given here, {before.sum():.2f} in training."]
+        beyond = np.flatnonzero((low > _TIMES * before + _SLACK) | (high < before / _TIMES - _SLACK))
+        lines = [f"Labels per image: {given.sum() / num_usable:.2f} here, {before.sum():.2f} on the validation images."]
         if len(beyond):
-            names = list(known)
             ordered = sorted(beyond, key=lambda place: -abs(given[place] / num_usable - before[place]))
             told = [f"{names[place]} {given[place] / num_usable:.1%} ({before[place]:.1%})" for place in ordered]
             lines.append(
-                f"Warning: these images may be of another kind than those of training. Given here (and true there): "
-                f"{join_names(told)}."
+                "Warning: these images may be of another kind than those of training. Share of the images that get a "
+                f"label (and of the validation images): {join_names(told)}."
             )
         return lines

@@ -6,16 +6,17 @@ the file is put together of all parts once every image has one.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from manylabel.errors import ConfigError, build_message
+from manylabel.errors import ConfigError, RunError, build_message
 from manylabel.inference.tally import Tally
+from manylabel.lock import lock_run_folder
 
 ROWS_PER_PART = 1024
 
@@ -25,7 +26,7 @@ _PLAN = "run.json"
 class Unfinished:
     """The parts of one file of answers, in a folder beside it.
 
-    `plan` is what the answers hang on, such as the model: parts of another plan are never mixed in.
+    `plan` is what the answers hang on, such as the model and the images: parts of another plan are never mixed in.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
@@ -37,49 +38,56 @@ class Unfinished:
         """The images that have an answer."""
         self.tally = Tally()
         """What the answers come to."""
-        self._num_parts = 0
 
-    @property
-    def exists(self) -> bool:
-        """Whether an earlier run has left parts."""
-        return self.folder.is_dir()
-
-    def start(self) -> None:
-        """Begin with no part; those of an earlier run are removed."""
-        self._clear()
-        self.folder.mkdir(parents=True)
-        unnamed = self.folder / f"{_PLAN}.partial"
-        unnamed.write_text(json.dumps(self.plan), encoding="utf-8")
-        unnamed.replace(self.folder / _PLAN)
-
-    def resume(self) -> None:
-        """Go on where an earlier run has left parts, else begin.
+    @contextmanager
+    def hold(self, *, is_resumed: bool) -> Iterator[None]:
+        """Keep other runs out of the folder; begin, or go on with what an earlier run has left.
 
         Raises:
-            ConfigError: the parts are answers of another model or of other settings.
+            ConfigError: there are parts that nobody said to go on with, or those of another plan.
+            RunError: another run works here, or the folder is not ours.
         """
+        is_new = not self.folder.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with lock_run_folder(self.folder):
+            if not is_new:
+                self._take_up(is_resumed)
+            unnamed = self.folder / f"{_PLAN}.partial"
+            unnamed.write_text(json.dumps(self.plan), encoding="utf-8")
+            unnamed.replace(self.folder / _PLAN)
+            yield
+
+    def _take_up(self, is_resumed: bool) -> None:
+        parts = self._parts()
         plan = self.folder / _PLAN
-        if not plan.is_file():  # killed before its first part
-            return self.start()
+        if not plan.is_file():
+            strange = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("run."))
+            if strange:
+                problem = f"it is not a folder of unfinished answers: it holds {strange[0]}"
+                raise RunError(build_message(self.folder, problem, do="Choose another --out"))
+            return  # killed before it had begun
+        if not parts:
+            return
+        if not is_resumed:
+            problem = f"it keeps {self._count_rows(parts):,} answers of a run that did not end"
+            do = "Go on from them with --resume, or remove the folder to begin anew"
+            raise ConfigError(build_message(self.folder, problem, do=do))
         found = json.loads(plan.read_text("utf-8"))
         differing = [name for name in self.plan if found.get(name) != self.plan[name]]
         if differing:
             told = ", ".join(f"{name} was {found.get(name)!r} and is {self.plan[name]!r}" for name in differing)
-            do = f"Repeat the command that was stopped, or remove {self.folder} to begin anew"
+            do = "Repeat the command that was stopped, or remove the folder to begin anew"
             raise ConfigError(build_message(self.folder, f"its answers are of another run: {told}", do=do))
-        for part in self._parts():
+        for part in parts:
             for image, labels in READERS[self.extension](part):
                 self.done.add(image)
                 self.tally.add(labels)
-            self._num_parts = int(part.stem) + 1
-        return None
 
-    def add(self, write: Callable[[Path], None]) -> None:
-        """Keep one more part, which `write` writes."""
+    def add(self, first_row: int, write: Callable[[Path], None]) -> None:
+        """Keep one more part, which `write` writes; the same first row again replaces it."""
         unnamed = self.folder / f"part{self.extension}.partial"
         write(unnamed)
-        unnamed.replace(self.folder / f"{self._num_parts:06}{self.extension}")
-        self._num_parts += 1
+        unnamed.replace(self.folder / f"{first_row:012}{self.extension}")
 
     def finish(self, write_empty: Callable[[Path], None]) -> None:
         """Put the parts together in their place, and remove them; `write_empty` writes a file without rows."""
@@ -87,14 +95,13 @@ class Unfinished:
         write_empty(empty)
         JOINERS[self.extension](self._parts(), empty, whole)
         whole.replace(self.path)
-        self._clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _parts(self) -> list[Path]:
         return sorted(path for path in self.folder.glob(f"*{self.extension}") if path.stem.isdigit())
 
-    def _clear(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder)
+    def _count_rows(self, parts: Sequence[Path]) -> int:
+        return sum(1 for part in parts for _ in READERS[self.extension](part))
 
 
 Rows = Iterator[tuple[str, list[str] | None]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manylabel.bundle.bundle import Bundle, load_bundle
+from manylabel.bundle.bundle import ONNX_NAME, Bundle, load_bundle
 from manylabel.bundle.reduced import REDUCTIONS, save_reduced_bundle
 from manylabel.data.annotations import Annotations
 from manylabel.data.images import ImageError
@@ -98,8 +98,8 @@ def export(
         max_changed: the largest share of images that may get another label set.
 
     Raises:
-        ConfigError: no such reduction, or `int8` without images.
-        DataError: no image of the check can be used.
+        ConfigError: no such reduction, `int8` without images, or a place that belongs to the model itself.
+        DataError: no image of the check can be used, or too few for `int8`.
         BundleError: the network cannot be made smaller, or answers too differently: then nothing is written.
         RunError: the place cannot be written.
     """
@@ -112,33 +112,75 @@ def export(
         )
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     tell = on_event if on_event is not None else tell_nobody
+    target = Path(out)
+    is_file = target.suffix.lower() == ".onnx"
+    _check_place(bundle, target, is_file)
+    num_bytes_before = bundle.onnx_path.stat().st_size
     before = Predictor(bundle)
     shown, judged = (None, None) if check is None else _divide(check.align(before.label_space), quantize)
+    images = [] if shown is None else list(_prepare(before, shown))
+    if quantize == "int8" and not images:
+        raise DataError(build_message("--check", "int8 has to see images, and none can be used", do="Give some more"))
     costs: list[Cost] = []
 
     def compare(reduced: Bundle) -> Mapping[str, Any]:
+        after = Predictor(reduced)
+        _check_finite(after, quantize)
         if judged is None:
             return {}
-        cost = _compare(before, Predictor(reduced), judged, tell)
+        cost = _compare(before, after, judged, tell)
         costs.append(cost)
         _check_cost(cost, quantize, max_changed)
         return cost.summarise()
 
-    target = Path(out)
-    is_file = target.suffix.lower() == ".onnx"
-    folder = target.with_name(target.name + ".bundle") if is_file else target
     tell("stage", {"name": "Writing the network"})
-    images = iter(()) if shown is None else _prepare(before, shown)
-    reduced = save_reduced_bundle(bundle, folder, quantize, images, compare)
-    num_bytes = reduced.onnx_path.stat().st_size
-    if is_file:
-        try:
+    if not is_file:
+        reduced = save_reduced_bundle(bundle, target, quantize, iter(images), compare)
+        return Exported(target, reduced.onnx_path.stat().st_size, num_bytes_before, costs[0] if costs else None)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+            reduced = save_reduced_bundle(bundle, Path(folder) / "bundle", quantize, iter(images), compare)
+            num_bytes = reduced.onnx_path.stat().st_size
             reduced.onnx_path.replace(target)
-        except OSError as error:
-            raise RunError(describe_write_error(target, num_bytes, error)) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    return Exported(target, num_bytes, bundle.onnx_path.stat().st_size, costs[0] if costs else None)
+    except OSError as error:
+        raise RunError(describe_write_error(target, num_bytes_before, error)) from error
+    return Exported(target, num_bytes, num_bytes_before, costs[0] if costs else None)
+
+
+def _check_place(bundle: Bundle, target: Path, is_file: bool) -> None:
+    """Stop where an export would take the place of the model that it is made from, or of a file that is no model.
+
+    Raises:
+        ConfigError: it would.
+    """
+    own, place = bundle.folder.resolve(), target.resolve()
+    is_own = place == bundle.onnx_path.resolve() or (bundle.onnx_name == ONNX_NAME and own in (place, *place.parents))
+    if is_own or (not is_file and place in own.parents):
+        raise ConfigError(build_message(target, "the model itself lies there", do="Export it to another place"))
+    if is_file and target.exists():
+        try:
+            load_bundle(target)
+        except BundleError as error:
+            problem = "there is a file that is no model of manylabel"
+            raise ConfigError(build_message(target, problem, do="Export to another place")) from error
+
+
+def _check_finite(after: Predictor, quantize: str) -> None:
+    """Stop where a network gives no numbers, whatever it is shown.
+
+    Raises:
+        BundleError: it does.
+    """
+    preprocess = after.preprocess
+    rng = np.random.default_rng(0)
+    for contrast in (0, 60, 127):
+        pixels_HWC = (128 + contrast * rng.uniform(-1, 1, (preprocess.height_px, preprocess.width_px, 3))).astype(
+            np.uint8
+        )
+        if not np.isfinite(after.answer_pixels(preprocess.normalise(pixels_HWC))).all():
+            problem = "what the network computes is too large for these numbers: it answers with none"
+            raise BundleError(build_message(f"--quantize {quantize}", problem, do="Keep larger numbers"))
 
 
 def _divide(table: Annotations, quantize: str) -> tuple[Annotations, Annotations]:
@@ -150,8 +192,11 @@ def _divide(table: Annotations, quantize: str) -> tuple[Annotations, Annotations
     if not is_judged_N.any() or is_judged_N.all():
         is_judged_N = np.arange(len(table)) % 2 == 1 if quantize == "int8" else np.ones(len(table), bool)
     rows = np.flatnonzero(~is_judged_N)
-    step = max(1, len(rows) // NUM_CALIBRATION_IMAGES)
-    return table.select(rows[::step][:NUM_CALIBRATION_IMAGES]), table.select(np.flatnonzero(is_judged_N))
+    if quantize == "int8" and not (len(rows) and is_judged_N.any()):
+        problem = f"{len(table)} images are too few: int8 sees some and is judged on others"
+        raise DataError(build_message(table.name, problem, expected="2 or more"))
+    spread = rows[np.linspace(0, max(0, len(rows) - 1), min(len(rows), NUM_CALIBRATION_IMAGES)).astype(np.int64)]
+    return table.select(spread), table.select(np.flatnonzero(is_judged_N))
 
 
 def _prepare(predictor: Predictor, table: Annotations) -> Iterator[npt.NDArray[np.float32]]:

@@ -45,8 +45,9 @@ class StopRequest:
         return 0 if self.signal_number is None else 128 + self.signal_number
 
     def close(self) -> None:
-        """Let a first signal leave at once from here on: nobody asks any more."""
+        """Let a first signal leave at once from here on: nobody asks any more. One that is waiting is told now."""
         self._is_closed = True
+        self()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Take a signal: a request, the same one again, or the end."""

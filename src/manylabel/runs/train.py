@@ -36,6 +36,7 @@ from manylabel.evaluation.report.markdown import render_results
 from manylabel.files import remove_partial_files, write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
 from manylabel.labels.predictions import Predictions
+from manylabel.lock import lock_run_folder
 from manylabel.losses import Loss, parse_loss
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.backbones import WeightsReport
@@ -44,7 +45,6 @@ from manylabel.models.heads import parse_head
 from manylabel.runs.evaluate import find_groups, judge, save_reports
 from manylabel.runs.facts import collect_hardware, collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
-from manylabel.runs.lock import lock_run_folder
 from manylabel.runs.progress import TerminalProgress
 from manylabel.runs.signals import StopRequest, exit_on_sigterm, stop_on_signal
 from manylabel.runs.tables import Tables, prepare_tables

@@ -23,6 +23,7 @@ ChoosePolicy = Callable[[Predictions], DecisionPolicy]
 _SPACE = LabelSpace(("ant", "bee", "cat", "dog", "eel"))
 _NUM_IMAGES = 120
 _TOLERANCE = 1e-6
+_LOOSE_TOLERANCE = 1e-3
 
 
 def check_policy(choose: ChoosePolicy, *, seed: int = 0) -> None:
@@ -80,10 +81,24 @@ def _check_choice(choose: ChoosePolicy, policy: DecisionPolicy, answers: Predict
 
 
 def _compare(policy: DecisionPolicy, other: DecisionPolicy, problem: str) -> None:
-    chosen, others = (dict(zip(each.label_space, each.thresholds, strict=True)) for each in (policy, other))
-    for name, threshold in chosen.items():
-        found = others[name]
+    """Compare two policies by what they do: thresholds, shown probabilities, decisions and doubt about other images."""
+    columns = [other.label_space.index(name) for name in policy.label_space]
+    for name, threshold, found in zip(
+        policy.label_space, policy.thresholds, np.array(other.thresholds)[columns], strict=True
+    ):
         assert abs(found - threshold) <= _TOLERANCE, f"{problem}: {name!r} has {threshold:.6g}, then {found:.6g}"
+    probs_NL = np.random.default_rng(2).random((200, len(columns))).astype(np.float32)
+    others_NL = np.empty_like(probs_NL)
+    others_NL[:, columns] = probs_NL
+    shown_NL, found_NL = policy.adjust(probs_NL), other.adjust(others_NL)[:, columns]
+    largest = float(np.abs(shown_NL - found_NL).max())
+    assert largest <= _LOOSE_TOLERANCE, f"{problem}: a probability that is shown moves by {largest:.2g}"
+    # What lies on a threshold may fall to either side by rounding.
+    is_clear_N = (np.abs(shown_NL - policy.thresholds_L) > _LOOSE_TOLERANCE).all(axis=1)
+    differs_N = (policy.decide(probs_NL) != other.decide(others_NL)[:, columns]).any(axis=1) & is_clear_N
+    assert not differs_N.any(), f"{problem}: {int(differs_N.sum())} of {len(probs_NL)} images get other labels"
+    num_doubtful = int(((policy.is_doubtful(probs_NL) != other.is_doubtful(others_NL)) & is_clear_N).sum())
+    assert num_doubtful <= 1, f"{problem}: {num_doubtful} of {len(probs_NL)} images change between sure and in doubt"
 
 
 def _check_small(choose: ChoosePolicy, answers: Predictions) -> None:
@@ -104,7 +119,8 @@ def _check_small(choose: ChoosePolicy, answers: Predictions) -> None:
 def _check_edge(policy: DecisionPolicy, probs_NL: npt.NDArray[np.float32]) -> None:
     """Without rules, a label is given where the probability shown reaches its threshold, and nowhere else."""
     bare = replace(policy, rules=())
-    edge_NL = np.concatenate([probs_NL, bare.thresholds_L[np.newaxis]])
+    # Of a calibrated policy nobody knows which answer of the network lies on the edge.
+    edge_NL = probs_NL if bare.calibration.weights or bare.calibration.knots else _append(probs_NL, bare.thresholds_L)
     expected_NL = bare.adjust(edge_NL) >= bare.thresholds_L
     decided_NL = bare.decide(edge_NL)
     for row, column in np.argwhere(decided_NL != expected_NL):
@@ -113,6 +129,10 @@ def _check_edge(policy: DecisionPolicy, probs_NL: npt.NDArray[np.float32]) -> No
         raise AssertionError(
             f"{_SPACE.names[column]!r} is {given} at a probability of {shown:g} with a threshold of {threshold:g}"
         )
+
+
+def _append(probs_NL: npt.NDArray[np.float32], probs_L: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.concatenate([probs_NL, probs_L[np.newaxis]])
 
 
 def _check_single(policy: DecisionPolicy, probs_NL: npt.NDArray[np.float32]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from manylabel.errors import RunError
-from manylabel.runs.lock import check_not_running, lock_run_folder
+from manylabel.lock import check_not_running, lock_run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 
