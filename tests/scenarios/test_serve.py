@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -218,6 +219,29 @@ def use_page(page: Page, url: str, paths: list[Path], width: int = 1100) -> None
     page.open(url, width)
     page.choose_files("#files", paths)
     page.wait_for(ANSWERED)
+
+
+@needs_browser
+def test_a_label_of_the_page_shows_where_it_is_and_takes_it_away_again(model: Path, tmp_path: Path) -> None:
+    image = tmp_path / "red.png"
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[12:36, 4:28, 0] = 255
+    Image.fromarray(pixels).save(image)
+    canvas = "document.querySelector('.photo canvas')"
+    first = "[...document.querySelectorAll('.rows .label')].find((button) => button.textContent === 'red')"
+    with serve(model) as served, open_browser(tmp_path / "profile") as page:
+        use_page(page, served.url, [image])
+        assert page.run(f"{canvas}.hidden") is True
+        page.run(f"{first}.focus()")
+        page.press("Enter")
+        page.wait_for(f"!{canvas}.hidden")
+        assert page.run(f"{first}.getAttribute('aria-pressed')") == "true"
+        assert page.run("document.getElementById('status').textContent").startswith("Bright parts speak for red.")
+        alpha = "{0}.getContext('2d').getImageData({1} * {0}.width, {0}.height / 2, 1, 1).data[3]"
+        assert page.run(alpha.format(canvas, 0.25)) > page.run(alpha.format(canvas, 0.85))
+        page.press("Enter")
+        assert page.run(f"{canvas}.hidden") is True
+        assert page.complaints == []
 
 
 @needs_browser

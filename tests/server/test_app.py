@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 from tests.server.conftest import BLACK, CYAN, RED, TOKEN, build_service, connect, encode
 
 from manylabel.inference.predictor import load
+from manylabel.server import explaining
 from manylabel.server.app import Service
 from manylabel.server.guard import SAFETY_HEADERS
 from manylabel.server.limits import MAX_BODY_BYTES
@@ -106,6 +113,94 @@ def test_the_model_is_described_without_its_place(client: TestClient, model_fold
         "head": "linear",
     }
     assert str(model_folder) not in answer.text
+
+
+def ask_why(client: TestClient, data: bytes, query: str, content_type: str = "image/png") -> Any:
+    return client.post(f"/explain{query}", content=data, headers={"Content-Type": content_type})
+
+
+def test_a_label_is_explained_where_it_is(client: TestClient, service: Service) -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[8:24, 2:14, 0] = 255  # red on the left
+    pixels[8:24, 18:30, 2] = 255  # blue on the right
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    for label, is_left in (("red", True), ("blue", False)):
+        response = ask_why(client, buffer.getvalue(), f"?label={label}&name=two.png")
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        assert list(answer) == ["image", "label", "probability", "map", "peak", "notes", "model"]
+        assert (answer["image"], answer["label"]) == ("two.png", label)
+        assert answer["model"] == service.place.current.digest
+        rows = np.array(answer["map"])
+        assert rows.shape == (24, 24)
+        assert (answer["peak"][0] < 0.5) == is_left
+        assert (rows[:, :12].sum() > rows[:, 12:].sum()) == is_left
+
+
+@pytest.mark.parametrize(
+    ("data", "query", "content_type", "status", "kind"),
+    [
+        pytest.param(RED, "?label=rad", "image/png", 422, "unknown_label", id="no such label"),
+        pytest.param(RED, "", "image/png", 422, "wrong_parameter", id="no label"),
+        pytest.param(RED[:60], "?label=red", "image/png", 400, "broken", id="a broken image"),
+        pytest.param(b"x", "?label=red", "image/png", 415, "unsupported_format", id="no image"),
+        pytest.param(RED, "?label=red", "text/plain", 415, "unsupported_type", id="another type"),
+        pytest.param(RED, "?label=red", "multipart/form-data; boundary=x", 415, "unsupported_type", id="a form"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(
+    client: TestClient, data: bytes, query: str, content_type: str, status: int, kind: str
+) -> None:
+    response = ask_why(client, data, query, content_type)
+    assert (response.status_code, response.json()["error"]["kind"]) == (status, kind)
+
+
+def test_one_image_at_a_time_is_explained_and_answers_do_not_wait(
+    client: TestClient, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+    real = explaining.explain
+
+    def wait(*given: Any, **more: Any) -> Any:
+        has_begun.set()
+        assert may_end.wait(10)
+        return real(*given, **more)
+
+    monkeypatch.setattr(explaining, "explain", wait)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask_why, client, RED, "?label=red")
+        assert has_begun.wait(10)
+        second = ask_why(client, RED, "?label=red")
+        assert (second.status_code, second.json()["error"]["kind"]) == (503, "busy")
+        assert int(second.headers["Retry-After"]) >= 1
+        assert ask(RED).status_code == 200
+        may_end.set()
+        assert first.result().status_code == 200
+    assert ask_why(client, RED, "?label=red").status_code == 200
+
+
+def test_an_explanation_ends_with_its_deadline(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[int] = []
+    real = explaining.explain
+
+    def dawdle(*given: Any, on_part: Any, **more: Any) -> Any:
+        def slow() -> None:
+            parts.append(1)
+            time.sleep(0.05)
+            on_part()
+
+        return real(*given, on_part=slow, **more)
+
+    monkeypatch.setattr(explaining, "explain", dawdle)
+    service = build_service(model_folder, deadline_seconds=0.5)
+    with connect(service) as client:
+        late = ask_why(client, RED, "?label=red")
+        assert (late.status_code, late.json()["error"]["kind"]) == (503, "late")
+        time.sleep(0.2)
+        count = len(parts)
+        time.sleep(0.3)
+        assert len(parts) == count < 80, "nothing goes on for nobody"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -319,7 +414,7 @@ def test_pages_load_nothing_from_elsewhere_and_hold_no_script_of_their_own(clien
 def test_the_page_of_the_interface_has_every_path_of_the_document(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     page = client.get("/docs").text
-    assert set(document["paths"]) == {"/predict", "/labels", "/model", "/metrics", "/livez", "/readyz"}
+    assert set(document["paths"]) == {"/predict", "/explain", "/labels", "/model", "/metrics", "/livez", "/readyz"}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert f"{method.upper()} {path}" in page

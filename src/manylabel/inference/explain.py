@@ -61,6 +61,11 @@ class Explanation:
         row, column = np.unravel_index(int(map_HW.argmax()), map_HW.shape)
         return (float(column) + 0.5) / map_HW.shape[1], (float(row) + 0.5) / map_HW.shape[0]
 
+    def shrink_map(self, label: str, side: int) -> npt.NDArray[np.float64]:
+        """Return the map of a label with fewer values, [side, side]: it is no finer than the parts that are hidden."""
+        small = Image.fromarray(self.maps_KHW[self.labels.index(label)])
+        return np.asarray(small.resize((side, side), Image.Resampling.BILINEAR), np.float64)
+
 
 def explain(
     predictor: Predictor,

@@ -21,16 +21,20 @@ from manylabel.inference.prediction import Prediction
 from manylabel.server.batching import Batcher
 from manylabel.server.counters import Counters
 from manylabel.server.decoding import DecoderPool
+from manylabel.server.explaining import Explainer
 from manylabel.server.guard import BUG, Application, Guard, Message, Receive, Scope, Send, encode_error
 from manylabel.server.limits import MAX_NAME_LENGTH, Admission, RequestError, Ticket, read_body, seconds_left
 from manylabel.server.model import ModelPlace, ServedModel
 from manylabel.server.multipart import NamedImage, clean_name, parse_form
 from manylabel.server.pages import load_static, write_docs_page
 from manylabel.server.schemas import (
+    EXPLAIN_BODY,
+    EXPLAIN_RESPONSES,
     GUARD_RESPONSES,
     PREDICT_BODY,
     PREDICT_RESPONSES,
     ErrorAnswer,
+    ExplanationAnswer,
     LabelsAnswer,
     ModelAnswer,
     StatusAnswer,
@@ -39,6 +43,9 @@ from manylabel.server.settings import ServerSettings
 
 STATUS_OF_KIND: Mapping[str, int] = {"unsupported_format": 415, "too_large": 413, "crashed": 422, "too_slow": 422}
 """The HTTP status for an image that cannot be used, by its kind of error; 400 for the others."""
+
+_COSTLY_PATHS = ("/predict", "/explain")
+"""What there has to be room for."""
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 100_000_000
@@ -53,6 +60,8 @@ Name = Annotated[
     Query(max_length=MAX_NAME_LENGTH, description="What the answer calls the image of a raw body; default 'image'."),
 ]
 
+Label = Annotated[str, Query(max_length=MAX_NAME_LENGTH, description="The label to explain, as /labels spells it.")]
+
 
 class Service:
     """Everything behind the paths: the model, the decoders, the network's threads, and what is counted."""
@@ -64,6 +73,7 @@ class Service:
         self.admission = Admission(settings.max_queue)
         self.decoders = DecoderPool(settings.num_workers, counters)
         self.batcher = Batcher(settings.num_workers, counters)
+        self.explainer = Explainer()
         self.is_started = False
         self.is_draining = False
 
@@ -82,6 +92,7 @@ class Service:
         self.is_started = False
         await self.decoders.stop()
         self.batcher.stop()
+        self.explainer.stop()
 
     async def answer(self, image: NamedImage, model: ServedModel, top_k: int | None, ticket: Ticket) -> Prediction:
         """Return the answer for one image; one that cannot be used gives a Prediction with `error` set.
@@ -124,7 +135,7 @@ class AdmissionGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["path"] != "/predict" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["path"] not in _COSTLY_PATHS or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
@@ -209,6 +220,7 @@ def _build_api(service: Service) -> FastAPI:
     api.add_exception_handler(HTTPException, _answer_http_error)
     api.add_exception_handler(RequestValidationError, _answer_wrong_parameter)
     _add_prediction(api, service)
+    _add_explanation(api, service)
     _add_descriptions(api, service)
     _add_health(api, service)
     _add_pages(api)
@@ -237,6 +249,32 @@ def _add_prediction(api: FastAPI, service: Service) -> None:
             service.counters.images.add(prediction.error["kind"] if prediction.error is not None else "answered")
         answers = [prediction.to_dict(all_probabilities) for prediction in predictions]
         return Response(_to_json(answers if is_form else answers[0]), _choose_status(predictions), None, _JSON)
+
+
+def _add_explanation(api: FastAPI, service: Service) -> None:
+    @api.post(
+        "/explain",
+        responses=EXPLAIN_RESPONSES,
+        openapi_extra=EXPLAIN_BODY,
+        operation_id="explain",
+        response_model=ExplanationAnswer,
+    )
+    async def explain(request: Request, label: Label, name: Name = None) -> Response:
+        """Say which parts of one image (a raw body) speak for a label: what it loses where a place is hidden."""
+        ticket: Ticket = request.state.ticket
+        if _is_form(request.headers.get("content-type", "")):
+            raise RequestError(415, "unsupported_type", "One image as it is can be explained, and no form.")
+        body = await read_body(request.receive, request.headers.get("content-length"), ticket)
+        shown, model = clean_name(name if name is not None else ""), service.place.current
+        try:
+            async with asyncio.timeout(seconds_left(ticket)):
+                pixels_HWC = await service.decoders.decode(body, shown, model.predictor.preprocess, ticket)
+                found = await service.explainer.explain(model, pixels_HWC, shown, label, ticket)
+        except ImageError as error:
+            raise RequestError(STATUS_OF_KIND.get(error.kind, 400), error.kind, str(error)) from None
+        except TimeoutError:
+            raise RequestError.for_now("late", "There was no map before the deadline; try again later.") from None
+        return Response(_to_json(found), 200, None, _JSON)
 
 
 _JSON = "application/json"

@@ -33,6 +33,20 @@ class PredictionAnswer(BaseModel):
     error: ErrorReason | None = Field(description="Why the image cannot be used, or null.")
 
 
+class ExplanationAnswer(BaseModel):
+    """Where in an image the evidence for a label lies."""
+
+    image: str
+    label: str
+    probability: float
+    map: list[list[float]] = Field(
+        description="Rows from the top: the log-odds that the label loses, beside the others, where a place is hidden."
+    )
+    peak: list[float] = Field(description="Where that is most, as shares of width and height from the upper left.")
+    notes: list[str] = Field(description="What is doubtful about the map.")
+    model: str
+
+
 class LabelThreshold(BaseModel):
     """A label and from which probability it is given."""
 
@@ -112,6 +126,27 @@ PREDICT_BODY: dict[str, Any] = {
     }
 }
 """What `POST /predict` takes; the handler reads the body itself, to bound it while it arrives."""
+
+EXPLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The image is damaged, or the body is.", "model": ErrorAnswer},
+    408: {"description": "The body did not arrive in time.", "model": ErrorAnswer},
+    413: {"description": "The body or the image is too large.", "model": ErrorAnswer},
+    415: {"description": "The body is no image in a supported format.", "model": ErrorAnswer},
+    422: {"description": "The model has no such label, or the image makes its decoder fail.", "model": ErrorAnswer},
+    503: {"description": "Busy: try again after Retry-After seconds.", "model": ErrorAnswer},
+}
+"""What `POST /explain` answers."""
+
+EXPLAIN_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of one image; at most 20 MB.",
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "application/octet-stream")
+        },
+    }
+}
+"""What `POST /explain` takes."""
 
 GUARD_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"description": "The server has a token and the request has not.", "model": ErrorAnswer},

@@ -45,9 +45,9 @@ async function readModel() {
   byId("model").textContent = `${count(own.size, "label", "labels")} · model ${answer.model}`;
 }
 
-async function send(file) {
+async function send(file, path = "/predict?all_probabilities=true") {
   for (let tries = 1; ; tries += 1) {
-    const response = await ask("/predict?all_probabilities=true", {
+    const response = await ask(path, {
       method: "POST",
       headers: { "Content-Type": file.type.startsWith("image/") ? file.type : "application/octet-stream" },
       body: file,
@@ -90,6 +90,7 @@ class Card {
   constructor(file) {
     this.file = file;
     this.answer = null;
+    this.explained = "";
     this.rows = new Map();
     this.element = byId("card").content.firstElementChild.cloneNode(true);
     this.find("h2").textContent = file.name;
@@ -133,7 +134,9 @@ class Card {
       const row = byId("row").content.firstElementChild.cloneNode(true);
       const slider = row.querySelector("input");
       row.querySelector(".label").textContent = label;
-      row.querySelector(".label").title = label;
+      row.querySelector(".label").title = `Which parts of the image speak for ${label}?`;
+      row.querySelector(".label").setAttribute("aria-pressed", "false");
+      row.querySelector(".label").addEventListener("click", () => this.explain(label));
       row.querySelector(".fill").style.setProperty("--probability", this.answer.probabilities[label]);
       slider.setAttribute("aria-label", `Threshold of ${label}`);
       slider.addEventListener("input", () => moveThreshold(label, Number(slider.value)));
@@ -148,6 +151,57 @@ class Card {
   showAllRows() {
     this.addRows(this.order.length);
     this.update();
+  }
+
+  // Shows which parts of the image speak for a label; the same label again, or another answer, takes it away.
+  async explain(label) {
+    const isShown = this.explained === label;
+    this.hideMap();
+    if (isShown) return;
+    this.explained = label;
+    this.rows.get(label).querySelector(".label").setAttribute("aria-pressed", "true");
+    say(`Hiding parts of ${this.file.name} …`);
+    let answer;
+    try {
+      answer = await send(this.file, `/explain?label=${encodeURIComponent(label)}`);
+    } catch {
+      answer = { error: { message: "The server does not answer." } };
+    }
+    if (this.explained !== label) return;
+    if (!answer.map) {
+      this.hideMap();
+      say(answer.error.message);
+      return;
+    }
+    this.drawMap(answer.map);
+    say([`Bright parts speak for ${label}.`, ...answer.notes].join(" "));
+  }
+
+  drawMap(rows) {
+    const image = this.find("img");
+    const canvas = this.find("canvas");
+    const scale = 480 / Math.max(image.naturalWidth, image.naturalHeight);
+    canvas.width = Math.max(1, Math.round(image.naturalWidth * scale));
+    canvas.height = Math.max(1, Math.round(image.naturalHeight * scale));
+    const small = new OffscreenCanvas(rows[0].length, rows.length);
+    const pixels = new ImageData(rows[0].length, rows.length);
+    const strongest = Math.max(1, ...rows.flat()); // log-odds: a map of next to nothing is not blown up
+    rows.flat().forEach((value, place) => {
+      const strength = Math.min(1, Math.max(0, value / strongest));
+      pixels.data.set([255, 110 + 130 * strength, 20 + 90 * strength, 215 * Math.sqrt(strength)], 4 * place);
+    });
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    canvas.getContext("2d").drawImage(small, 0, 0, canvas.width, canvas.height);
+    canvas.hidden = false;
+    this.find(".photo").classList.add("explained");
+  }
+
+  hideMap() {
+    if (this.explained) this.rows.get(this.explained).querySelector(".label").setAttribute("aria-pressed", "false");
+    this.explained = "";
+    this.find("canvas").hidden = true;
+    this.find(".photo").classList.remove("explained");
+    tellProgress();
   }
 
   given() {
