@@ -319,18 +319,20 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
             if identity in visited:
                 continue
             visited.add(identity)
+            prefix = "" if str(here) == "." else os.path.join(here, "")  # noqa: PTH118 - as Path spells it
+            folders = []
             with os.scandir(here) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
+                for entry in scan:
+                    if _is_folder(entry):
+                        folders.append(entry)
+                    elif os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS:  # noqa: PTH122
+                        found.append(prefix + entry.name)
         except OSError as error:
             do = "Check the path and its permissions"
             problems.append(build_message(here, f"the folder cannot be read: {_reason(error)}", do=do))
             continue
-        prefix = "" if str(here) == "." else os.path.join(here, "")  # noqa: PTH118 - as Path spells it
-        for entry in entries:
-            if _is_folder(entry):
-                (linked if entry.is_symlink() else pending).append(here / entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS:  # noqa: PTH122
-                found.append(prefix + entry.name)
+        for entry in sorted(folders, key=lambda entry: entry.name):
+            (linked if entry.is_symlink() else pending).append(here / entry.name)
     if problems:
         raise DataError(join_problems(sorted(problems)))
     # As parts compare: what stands before a separator ends there.
