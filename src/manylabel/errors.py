@@ -120,3 +120,17 @@ def join_problems(problems: Sequence[str], total: int | None = None, limit: int 
     if rest > 0:
         lines.append(f"... and {rest} more like this.")
     return "\n".join(lines)
+
+
+def make_printable(text: str) -> str:
+    r"""Return the text with control characters, text direction marks and broken bytes spelt out as escapes.
+
+    Label and file names come from outside: on a terminal an escape sequence in one could move the cursor.
+
+    Example:
+        >>> make_printable("dog\x1b[2J")
+        'dog\\x1b[2J'
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -70,6 +70,6 @@ def describe_write_error(path: str | os.PathLike[str], num_bytes: int, error: OS
     do = "Free space" if error.errno in _FULL else "See that it can be made and written there"
     return build_message(
         path,
-        f"cannot write {num_bytes:,} bytes ({reason})",
+        f"cannot write {num_bytes:,} bytes ({reason})" if num_bytes else f"cannot be written ({reason})",
         do=f"{do} or choose another folder; what was there before is unchanged",
     )

@@ -44,8 +44,8 @@ def model(tmp_path: Path) -> Path:
 
 def call(model: Path, **given: object) -> int:
     options: dict[str, object] = {
-        "goal": "f1", "calibrate": None, "rules": None, "abstain": None, "mine": None, "part": None, "out": None,
-        "json": False, "quiet": True,
+        "goal": "f1", "calibrate": None, "rules": None, "abstain": None, "mine": None, "part": None,
+        "unknown_labels": "stop", "out": None, "json": False, "quiet": True,
     }  # fmt: skip
     data = str(model.parent / "val.parquet")
     return run_tune(str(model), data, Reading(), **{**options, **given})  # type: ignore[arg-type]
@@ -111,4 +111,18 @@ def test_a_part_that_does_not_exist_is_refused(model: Path, tmp_path: Path) -> N
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("image,labels,part\na.png,day,train\n", "utf-8")
     with pytest.raises(DataError, match=r"there is no part 'val', expected train, all\. Name the part with --part\."):
-        run_tune(str(model), str(tmp_path / "t.csv"), Reading(), None, None, None, None, None, None, None, False, True)
+        run_tune(
+            str(model),
+            str(tmp_path / "t.csv"),
+            Reading(),
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            "stop",
+            None,
+            False,
+            True,
+        )

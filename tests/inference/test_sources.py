@@ -133,10 +133,17 @@ def test_no_cell_leads_out_of_the_folder_and_all_that_do_are_named() -> None:
     assert told[1].startswith("deep/table.csv line 5: ") or told[1].startswith("deep/table.csv line 4: ")
 
 
+def test_a_table_without_any_of_its_images_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"none of its 2 images exists below .* \(the first is '1'\)\. Give the folder"):
+        find_sources([str(tmp_path / "table.csv")], io.StringIO())
+
+
 def test_tables_that_call_different_images_by_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "list.csv").write_text("image\n1.png\n2.png\n", encoding="utf-8")
+        (tmp_path / name / "1.png").write_bytes(b"")
     tables = [str(tmp_path / name / "list.csv") for name in ("a", "b")]
     with pytest.raises(
         DataError, match=r"2 names stand for different images: 1\.png, 2\.png\. Give these tables one at"
@@ -221,6 +228,15 @@ def test_a_hard_link_in_an_archive_gets_a_row_that_says_so(tmp_path: Path) -> No
     linked = read[f"{path}/b.png"]
     assert isinstance(linked, ImageError)
     assert linked.kind == "unreadable"
+
+
+@pytest.mark.parametrize("num_bytes", [512, 1024, 1536, 2048, 20000])
+def test_a_tar_file_that_ends_early_is_never_taken_for_a_whole_one(tmp_path: Path, num_bytes: int) -> None:
+    path = tmp_path / "shard.tar"
+    pack(path, [(f"{number}.png", bytes(700)) for number in range(30)])
+    path.write_bytes(path.read_bytes()[:num_bytes])
+    with pytest.raises(DataError, match="the archive cannot be read"):
+        find_sources([str(path)], io.StringIO())
 
 
 @pytest.mark.parametrize("name", ["shard.zip", "shard.tar.gz"])

@@ -182,11 +182,21 @@ def test_a_network_that_overflows_is_not_written(bundle: Bundle, tmp_path: Path)
     assert not (tmp_path / "half").exists()
 
 
-def test_one_image_is_too_few_for_eight_bits(bundle: Bundle, table: Annotations, tmp_path: Path) -> None:
+def test_some_images_are_too_few_for_eight_bits(bundle: Bundle, table: Annotations, tmp_path: Path) -> None:
+    problem = "7 images to see and 7 to be judged on are too few for int8, expected 8 or more"
+    with pytest.raises(DataError, match=problem):
+        export(bundle, tmp_path / "int8", quantize="int8", check=table.select(range(14)))
+
+
+@pytest.mark.parametrize(("first", "second"), [("int8", "int8"), ("fp16", "int8"), ("int8", "fp16")])
+def test_what_has_smaller_numbers_already_is_not_made_smaller(
+    bundle: Bundle, table: Annotations, tmp_path: Path, first: str, second: str
+) -> None:
+    small = export(bundle, tmp_path / "small", quantize=first, check=table, max_changed=1).path
     with pytest.raises(
-        DataError, match="1 images are too few: int8 sees some and is judged on others, expected 2 or more"
+        BundleError, match=r"numbers of 16 or 8 bits already\. Export from the model that it was made of"
     ):
-        export(bundle, tmp_path / "int8", quantize="int8", check=table.select([0]))
+        export(small, tmp_path / "smaller", quantize=second, check=table, max_changed=1)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def _check_is_whole(network: memoryview, path: Path) -> None:
     """
     try:
         wants_files = needs_other_files(network)
+    except BundleError as error:
+        raise BundleError(build_message(path, "not an ONNX file", do="Export the model again")) from error
     except RecursionError as error:
         problem = "graphs stand in graphs, too deep to be a network"
         raise BundleError(build_message(path, problem, do="Export the model again")) from error
@@ -127,6 +129,9 @@ def find_bundle_folder(path: Path) -> Path:
     for folder in (path, path / "bundle"):
         if (folder / MANIFEST_NAME).is_file():
             return folder
+    if path.is_file():
+        expected = "a bundle, a run folder or an ONNX file of manylabel"
+        raise BundleError(build_message(path, "it is a file, and no model", expected=expected))
     if not path.exists():
         raise BundleError(build_message(path, "there is no such model", expected="a bundle or a run folder"))
     raise BundleError(

@@ -31,6 +31,9 @@ from manylabel.files import describe_write_error
 REDUCTIONS = ("none", "fp16", "int8")
 """What can be done to the numbers of a network; `none` copies it."""
 
+_FLOAT16 = 10
+"""TensorProto.FLOAT16."""
+
 _LOGIT_OPERATORS = ("Gemm", "MatMul", "Conv", "Einsum")
 
 
@@ -98,7 +101,7 @@ def _reduce(source: Path, target: Path, kind: str, images: Iterator[npt.NDArray[
                 _write_half(source, target)
             else:
                 _write_int8(source, target, images)
-    except OSError:
+    except (OSError, BundleError):
         raise
     except ImportError as error:
         problem = f"it needs a package that is not installed ({error})"
@@ -115,6 +118,7 @@ def _write_half(source: Path, target: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     network = onnx.load(source)
+    _check_is_whole(network.graph, source)
     kept = _find_last_nodes(network.graph)
     onnx.save(convert_float_to_float16(network, keep_io_types=True, node_block_list=kept), target)
 
@@ -133,6 +137,7 @@ def _write_int8(source: Path, target: Path, images: Iterator[npt.NDArray[np.floa
         prepared = Path(folder) / ONNX_NAME
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
+        _check_is_whole(graph, source)
         name = graph.input[0].name
         quantize_static(
             str(prepared),
@@ -144,6 +149,18 @@ def _write_int8(source: Path, target: Path, images: Iterator[npt.NDArray[np.floa
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_find_last_nodes(graph),
         )
+
+
+def _check_is_whole(graph: Any, source: Path) -> None:
+    """Stop where a network has smaller numbers already.
+
+    Raises:
+        BundleError: it has.
+    """
+    has_half = any(tensor.data_type == _FLOAT16 for tensor in graph.initializer)
+    if has_half or any(node.op_type == "DequantizeLinear" for node in graph.node):
+        problem = "the network has numbers of 16 or 8 bits already"
+        raise BundleError(build_message(source, problem, do="Export from the model that it was made of"))
 
 
 def _find_last_nodes(graph: Any) -> list[str]:

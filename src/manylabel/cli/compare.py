@@ -6,6 +6,7 @@ import json as json_format
 from pathlib import Path
 
 from manylabel.cli.console import build_results_console
+from manylabel.cli.outputs import check_output
 from manylabel.evaluation.report.comparison import build_comparison, print_comparison, save_comparison
 from manylabel.runs.compare import compare
 
@@ -14,6 +15,8 @@ def run_compare(
     first: Path, second: Path, part: str | None, by: str, common: bool, html: Path | None, json: bool
 ) -> int:
     """Compare and print."""
+    if html is not None:
+        check_output(html, (first, second), "--html", ".html")
     comparison = compare(first, second, part=part, by=by, common=common)
     if html is not None:
         save_comparison(comparison, html)

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from manylabel.cli.console import show_progress
+from manylabel.cli.outputs import check_output
+from manylabel.cli.words import say
 from manylabel.data.annotations import Annotations
 from manylabel.data.regions import Region
 from manylabel.errors import DataError, build_message
@@ -25,6 +27,7 @@ def run_explain(
 ) -> int:
     """Hide parts, draw, and say where the strongest evidence lies."""
     check_picture(out, "--out")
+    check_output(out, (image, regions))
     predictor = load(model)
     marked = () if regions is None else _find_regions(regions, folder, image)
     chosen = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
@@ -36,7 +39,7 @@ def run_explain(
     for label in explanation.labels:
         print(_describe(explanation, label) + beside)
     for note in explanation.notes:
-        print(f"Note: {note}", file=sys.stderr)
+        say(f"Note: {note}")
     if not quiet:
         print(f"Written: {out}", file=sys.stderr)
     return 0
@@ -64,4 +67,8 @@ def _find_regions(data: str, folder: str | None, image: str) -> tuple[Region, ..
     if len(named) != 1:
         problem = f"it has {'no' if not named else 'more than one'} image {wanted.name}"
         raise DataError(build_message(data, problem, do="Give the path as the table has it"))
+    if not named[0].regions:
+        raise DataError(
+            build_message(data, f"it marks no region in {wanted.name}", do="Give a table with boxes or masks")
+        )
     return tuple(named[0].regions)

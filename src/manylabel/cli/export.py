@@ -12,8 +12,9 @@ from rich.text import Text
 
 from manylabel.cli.console import build_results_console, show_progress
 from manylabel.cli.tables import Reading
+from manylabel.errors import make_printable
 from manylabel.evaluation.evaluate import nan_to_none
-from manylabel.evaluation.report.sentences import format_value, make_printable
+from manylabel.evaluation.report.sentences import format_value
 from manylabel.runs.export import Cost, Exported, export
 
 _NUM_SHOWN = 25
@@ -25,6 +26,7 @@ def run_export(
     quantize: str,
     check: str | None,
     max_changed: float,
+    unknown_labels: str,
     reading: Reading,
     json: bool,
     quiet: bool,
@@ -32,7 +34,15 @@ def run_export(
     """Write, compare, and say what it costs."""
     table = None if check is None else reading.load(check)
     with show_progress(quiet) as tell:
-        exported = export(model, out, quantize=quantize, check=table, max_changed=max_changed, on_event=tell)
+        exported = export(
+            model,
+            out,
+            quantize=quantize,
+            check=table,
+            max_changed=max_changed,
+            unknown_labels=unknown_labels,
+            on_event=tell,
+        )
     if json:
         print(_to_json(exported))
     elif not quiet:
@@ -44,8 +54,9 @@ def _print(exported: Exported, console: Console) -> None:
     if exported.cost is not None:
         _print_cost(exported.cost, console)
     saved = exported.num_bytes / exported.num_bytes_before
+    place = f"the folder {exported.path}" if exported.path.is_dir() else str(exported.path)
     console.print(
-        f"Written: {exported.path}, {exported.num_bytes / 1e6:.1f} MB ({saved:.0%} of before)",
+        f"Written: {place}, {exported.num_bytes / 1e6:.1f} MB ({saved:.0%} of before)",
         markup=False,
         soft_wrap=True,
     )

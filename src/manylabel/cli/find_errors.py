@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from manylabel.cli.console import build_results_console, show_progress
+from manylabel.cli.outputs import check_header, check_output
 from manylabel.cli.tables import Reading
 from manylabel.cli.train import build_config
-from manylabel.evaluation.mistakes import Mistake, save_queue
-from manylabel.evaluation.report.sentences import make_printable
+from manylabel.errors import make_printable
+from manylabel.evaluation.mistakes import QUEUE_COLUMNS, Mistake, save_queue
 from manylabel.runs.find_errors import DEFAULT_CONFIG, find_errors
 
 _NUM_SHOWN = 10
@@ -31,6 +32,8 @@ def run_find_errors(
     settings: Mapping[str, Any],
 ) -> int:
     """Answer by cross-validation, or take answers, and write the queue."""
+    check_output(out, (data, answers, config_file), ending=".csv")
+    check_header(out, QUEUE_COLUMNS, "queue")
     config = build_config(config_file, {"freeze": DEFAULT_CONFIG.freeze, **settings})
     annotations = reading.load(data)
     with show_progress(quiet) as tell:

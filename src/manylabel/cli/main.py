@@ -132,6 +132,9 @@ Contender = Annotated[
         show_default=False,
     ),
 ]
+UnknownLabels = Annotated[
+    str, typer.Option("--unknown-labels", help="What to do with labels of DATA that the model lacks: stop or drop.")
+]
 EngineName = Annotated[
     str,
     typer.Option(
@@ -331,9 +334,7 @@ def evaluate(
             "--part", help="The part of DATA to judge; by default test where DATA has parts. 'all' takes every image."
         ),
     ] = None,
-    unknown_labels: Annotated[
-        str, typer.Option("--unknown-labels", help="What to do with labels of DATA that the model lacks: stop or drop.")
-    ] = "stop",
+    unknown_labels: UnknownLabels = "stop",
     slice: Annotated[
         str | None,
         typer.Option("--slice", metavar="COLUMN", help="Judge the images of each value of this column, too."),
@@ -428,6 +429,7 @@ def tune(
         str | None,
         typer.Option("--part", help="The part of DATA to tune on; by default val where DATA has parts, or 'all'."),
     ] = None,
+    unknown_labels: UnknownLabels = "stop",
     images: Images = None,
     layout: Layout = None,
     image_column: ImageColumn = None,
@@ -443,7 +445,9 @@ def tune(
     from manylabel.cli.tune import run_tune
 
     reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
-    code = run_tune(model, data, reading, goal, calibrate, rules, abstain, mine_rules, part, out, json, quiet)
+    code = run_tune(
+        model, data, reading, goal, calibrate, rules, abstain, mine_rules, part, unknown_labels, out, json, quiet
+    )
     raise typer.Exit(code)
 
 
@@ -514,6 +518,7 @@ def export(
             "--max-changed", min=0, max=1, metavar="SHARE", help="The largest share of images with another label set."
         ),
     ] = 0.05,
+    unknown_labels: UnknownLabels = "stop",
     images: Images = None,
     layout: Layout = None,
     image_column: ImageColumn = None,
@@ -529,7 +534,7 @@ def export(
     from manylabel.cli.tables import Reading
 
     reading = Reading(images, layout, image_column, label_column, blank, uncertain, soft)
-    raise typer.Exit(run_export(model, out, quantize, check, max_changed, reading, json, quiet))
+    raise typer.Exit(run_export(model, out, quantize, check, max_changed, unknown_labels, reading, json, quiet))
 
 
 @app.command()
@@ -814,7 +819,9 @@ def _silence(stream: TextIO) -> None:
 
 def _fail(error: Exception) -> NoReturn:
     try:
-        typer.echo(f"Error: {error}", err=True)
+        from manylabel.cli.words import fit
+
+        typer.echo(fit(f"Error: {error}"), err=True)
     except OSError:  # nobody can be told
         _silence(sys.stderr)
     sys.exit(EXIT_WRONG_USE)

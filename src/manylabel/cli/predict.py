@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from manylabel.cli.outputs import check_output
+from manylabel.cli.words import say
 from manylabel.data.images import ImageError
-from manylabel.errors import ConfigError, build_message
-from manylabel.inference.batch import as_text, check_extension, open_unfinished, save_answers
+from manylabel.errors import ConfigError, build_message, make_printable
+from manylabel.inference.batch import as_text, check_extension, check_replaceable, open_unfinished, save_answers
 from manylabel.inference.prediction import Prediction
 from manylabel.inference.predictor import Predictor, load
 from manylabel.inference.sources import Sources, find_sources
 from manylabel.inference.tally import Tally
+from manylabel.inference.unfinished import READERS, Unfinished
 from manylabel.runs.signals import exit_on_sigterm
 
 
@@ -37,8 +40,15 @@ def run_predict(
         from manylabel.inference.picture import check_picture
 
         check_picture(picture, "--picture")
+        check_output(picture, images, "--picture")
     if out is not None:
         check_extension(out)
+        check_output(out, images)
+        check_replaceable(out)
+        if json:
+            raise ConfigError(
+                build_message("--json", "answers are printed or written, not both", do="Leave --out or it")
+            )
     elif resume:
         raise ConfigError(
             build_message("--resume", "answers that are printed cannot go on", do="Give a file with --out")
@@ -46,7 +56,7 @@ def run_predict(
     sources = find_sources(images, sys.stdin, None if folder is None else Path(folder), image_column)
     predictor = load(model, engine=engine)
     if predictor.engine_choice is not None and not quiet:
-        print(predictor.engine_choice.describe(), file=sys.stderr)
+        say(predictor.engine_choice.describe())
     if out is None:
         tally = Tally()
         for prediction in predictor.predict_sources(sources.read(), top_k=top_k):
@@ -83,6 +93,8 @@ def _write(
 ) -> Tally:
     from manylabel.cli.console import show_progress  # rich costs a tenth of a second that one image does not need
 
+    if resume and out.exists() and not Unfinished(out, plan).exists:
+        return _recall(sources, out, quiet)
     with (
         show_progress(quiet) as tell,
         exit_on_sigterm(),
@@ -112,6 +124,25 @@ def _write(
             raise
 
 
+def _recall(sources: Sources, out: Path, quiet: bool) -> Tally:
+    """Return what a finished file comes to, where it has an answer for every image: nothing is left to do.
+
+    Raises:
+        ConfigError: it has not; it is that of another run.
+    """
+    tally, answered = Tally(), set[str]()
+    for image, labels in READERS[out.suffix.lower()](out):
+        answered.add(image)
+        tally.add(labels)
+    num_missing = sum(as_text(name) not in answered for name in sources.names)
+    if num_missing:
+        problem = f"it is finished, and has no answer for {num_missing:,} of these {sources.num_images:,} images"
+        raise ConfigError(build_message(out, problem, do="Choose another --out, or leave --resume to make it anew"))
+    if not quiet:
+        print(f"Nothing is left to do: {out} has an answer for every image.", file=sys.stderr)
+    return tally
+
+
 class _Spelt:
     """Names as a file of answers spells them: a name that is not text is written with escapes."""
 
@@ -130,7 +161,7 @@ def _print_summary(predictor: Predictor, tally: Tally, out: Path | None, top_k: 
         print(f"{tally.num_failed} of {tally.num_images} images cannot be used.", file=sys.stderr)
     if top_k is None:  # how many labels an image gets is then not the model's choice
         for line in tally.describe_drift(predictor.policy.given):
-            print(line, file=sys.stderr)
+            say(line)
 
 
 def _to_json(prediction: Prediction, all_probabilities: bool) -> str:
@@ -140,7 +171,8 @@ def _to_json(prediction: Prediction, all_probabilities: bool) -> str:
 def _to_line(prediction: Prediction, all_probabilities: bool) -> str:
     if prediction.labels is None:
         assert prediction.error is not None
-        return f"{prediction.image}: cannot be used: {prediction.error['message']}"
+        reason = prediction.error["message"].removeprefix(f"{prediction.image}: ")
+        return make_printable(f"{prediction.image}: cannot be used: {reason}")
     labels = list(prediction.labels)
     if all_probabilities:
         labels += [label for label in prediction.probabilities if label not in set(labels)]
@@ -152,7 +184,7 @@ def _to_line(prediction: Prediction, all_probabilities: bool) -> str:
         for label in labels
     ]
     doubt = " (for a person)" if prediction.needs_person else ""
-    return f"{prediction.image}: {', '.join(shown) if shown else '(none)'}{doubt}"
+    return make_printable(f"{prediction.image}: {', '.join(shown) if shown else '(none)'}{doubt}")
 
 
 def _draw(predictor: Predictor, sources: Sources, picture: Path, top_k: int | None) -> None:

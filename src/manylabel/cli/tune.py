@@ -20,7 +20,7 @@ from manylabel.decisions.conformal import parse_abstention
 from manylabel.decisions.gain import NEITHER_IS_BETTER, Figure
 from manylabel.decisions.mining import write_rules
 from manylabel.decisions.rule_files import load_rules
-from manylabel.errors import DataError, build_message, join_names, suggest_name
+from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
 from manylabel.files import write_text_atomically
 from manylabel.labels.predictions import Predictions, load_predictions
 from manylabel.runs.tune import Tuned, describe_tuning, tune
@@ -44,12 +44,16 @@ def run_tune(
     abstain: str | None,
     mine: Path | None,
     part: str | None,
+    unknown_labels: str,
     out: Path | None,
     json: bool,
     quiet: bool,
 ) -> int:
     """Choose, print what it brings, and write the new bundle if asked to."""
-    space = load_bundle(model).manifest.label_space
+    bundle = load_bundle(model)
+    if out is not None and out.resolve() in (bundle.folder.resolve(), Path(model).resolve()):
+        raise ConfigError(build_message(out, "the model itself lies there", do="Give the new one another place"))
+    space = bundle.manifest.label_space
     chosen_rules = None if rules is None else () if rules == NO_RULES else load_rules(rules, space)
     images = _load(data, reading, part)
     with show_progress(quiet or json) as tell:
@@ -61,6 +65,7 @@ def run_tune(
             rules=chosen_rules,
             abstain=None if abstain is None else parse_abstention(abstain),
             mine=mine is not None,
+            unknown_labels=unknown_labels,
             out=out,
             on_event=tell,
         )

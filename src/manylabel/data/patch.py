@@ -58,6 +58,8 @@ def load_patch(path: str | os.PathLike[str]) -> list[CellChange]:
             reader = csv.DictReader(stream)
             rows = [(reader.line_num, row) for row in reader]
             names = reader.fieldnames if reader.fieldnames is not None else []
+    except FileNotFoundError as error:
+        raise DataError(build_message(path, "there is no such file", do="Check the path")) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(build_message(path, f"the patch cannot be read ({error})", expected="CSV in UTF-8")) from error
     column = next((name for name in STATE_COLUMNS if name in names), None)

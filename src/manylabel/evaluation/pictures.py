@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from manylabel.errors import ConfigError, RunError, build_message
+from manylabel.errors import ConfigError, RunError, build_message, make_printable
 from manylabel.evaluation.evaluate import LabelRow, Report
 from manylabel.evaluation.report.definitions import DEFINITIONS
-from manylabel.evaluation.report.sentences import count, format_share, make_printable, shorten
+from manylabel.evaluation.report.sentences import count, format_share, shorten
 from manylabel.files import write_bytes_atomically
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from manylabel.errors import ConfigError, RunError, build_message
 from manylabel.files import describe_write_error
 from manylabel.inference.prediction import Prediction
 from manylabel.inference.tally import Tally
-from manylabel.inference.unfinished import ROWS_PER_PART, Unfinished
+from manylabel.inference.unfinished import READERS, ROWS_PER_PART, Unfinished
 from manylabel.labels.predictions import PROBABILITY_PREFIX
 from manylabel.labels.space import LabelSpace
 
@@ -84,6 +84,21 @@ def save_answers(
                 unfinished.add(waiting[0], partial(write_part, waiting[1]))
         raise
     return unfinished.tally
+
+
+def check_replaceable(path: Path) -> None:
+    """Stop where a file that is there holds no answers: it would be lost.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if not path.exists():
+        return
+    try:
+        next(READERS[path.suffix.lower()](path), None)
+    except Exception as error:  # a file of somebody else may be anything, and its readers raise what they like
+        problem = "there is a file that holds no answers"
+        raise ConfigError(build_message(path, problem, do="Choose another --out")) from error
 
 
 def check_extension(path: Path) -> None:

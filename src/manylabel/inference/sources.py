@@ -174,7 +174,9 @@ def find_sources(
             build_message(
                 " ".join(wanted),
                 "there is no image",
-                expected="files, folders, patterns, tables or archives with images",
+                expected="paths on standard input, one per line"
+                if wanted == ["-"]
+                else "files, folders, patterns, tables or archives with images",
             )
         )
     return sources
@@ -228,6 +230,12 @@ def _read_table(path: Path, images: Path | None, image_column: str | None) -> _C
             path_of[name] = place
     if problems:
         raise DataError(join_problems(problems))
+    if path_of and not any(map(os.path.lexists, path_of.values())):
+        problem = (
+            f"none of its {len(path_of):,} images exists below {root.folder} (the first is {next(iter(path_of))!r})"
+        )
+        do = "Give the folder of the images with --images, or the column that names them with --image-column"
+        raise DataError(build_message(path, problem, do=do))
     return _Cells(path_of)
 
 
@@ -262,15 +270,25 @@ def _open_archive(path: str) -> Iterator[Iterator[tuple[str, int, _OpenMember]]]
                 )
         else:
             with tarfile.open(path, "r|*") as tape:
-                yield (
-                    (f"{path}/{member.name}", member.size, partial(tape.extractfile, member))
-                    for member in tape
-                    if member.isfile() or member.islnk()
-                )
+                yield _walk_tape(tape, path)
     except _UNREADABLE as error:
         reason = str(error) if str(error) else type(error).__name__
         problem = f"the archive cannot be read ({reason})"
         raise DataError(build_message(path, problem, do="Copy or download it again")) from error
+
+
+def _walk_tape(tape: tarfile.TarFile, path: str) -> Iterator[tuple[str, int, _OpenMember]]:
+    """Yield the files of a tar file.
+
+    Raises:
+        tarfile.ReadError: it ends without the mark at its end: something is missing, and nothing else would tell.
+    """
+    for member in tape:
+        if member.isfile() or member.islnk():
+            yield f"{path}/{member.name}", member.size, partial(tape.extractfile, member)
+    assert tape.fileobj is not None
+    if tape.fileobj.tell() < tape.offset + tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it ends before its end mark: a part of it is missing")
 
 
 def _read_member(name: str, num_bytes: int, open_member: _OpenMember) -> bytes | ImageError:

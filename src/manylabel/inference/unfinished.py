@@ -39,6 +39,11 @@ class Unfinished:
         self.tally = Tally()
         """What the answers come to."""
 
+    @property
+    def exists(self) -> bool:
+        """Whether an earlier run has left something."""
+        return self.folder.is_dir()
+
     @contextmanager
     def hold(self, *, is_resumed: bool) -> Iterator[None]:
         """Keep other runs out of the folder; begin, or go on with what an earlier run has left.
@@ -49,13 +54,19 @@ class Unfinished:
         """
         is_new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with lock_run_folder(self.folder):
-            if not is_new:
-                self._take_up(is_resumed)
-            unnamed = self.folder / f"{_PLAN}.partial"
-            unnamed.write_text(json.dumps(self.plan), encoding="utf-8")
-            unnamed.replace(self.folder / _PLAN)
-            yield
+        is_ours = is_new
+        try:
+            with lock_run_folder(self.folder):
+                if not is_new:
+                    self._take_up(is_resumed)
+                is_ours = True
+                unnamed = self.folder / f"{_PLAN}.partial"
+                unnamed.write_text(json.dumps(self.plan), encoding="utf-8")
+                unnamed.replace(self.folder / _PLAN)
+                yield
+        finally:
+            if is_ours and self.folder.is_dir() and not self._parts():  # nothing to go on from
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def _take_up(self, is_resumed: bool) -> None:
         parts = self._parts()
@@ -109,7 +120,10 @@ Rows = Iterator[tuple[str, list[str] | None]]
 
 def _read_csv(path: Path) -> Rows:
     with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+        reader = csv.DictReader(file)
+        if list(reader.fieldnames or ())[:3] != ["image", "labels", "error"]:
+            raise ValueError("these are no answers")
+        for row in reader:
             yield row["image"], None if row["error"] else [label for label in row["labels"].split("|") if label]
 
 

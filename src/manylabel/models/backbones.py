@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,8 @@ def _is_made_for_one_size(name: str) -> bool:
 
 def _create(name: str, is_pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
     try:
-        module: nn.Module = timm.create_model(name, pretrained=is_pretrained, num_classes=0, **arguments)
+        with _quiet_hub():
+            module: nn.Module = timm.create_model(name, pretrained=is_pretrained, num_classes=0, **arguments)
     except Exception as error:
         # timm, huggingface_hub and the network raise whatever they like: what builds without weights lacks only them.
         if is_pretrained:
@@ -128,6 +131,20 @@ def _create(name: str, is_pretrained: bool, arguments: dict[str, Any]) -> nn.Mod
             )
         ) from error
     return module
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep the lines of each try of a download from the terminal: what came of all is said once."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _describe(error: Exception) -> str:

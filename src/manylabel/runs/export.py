@@ -31,6 +31,9 @@ MAX_CHANGED = 0.05
 NUM_CALIBRATION_IMAGES = 128
 """Images on which the range of every activation is seen; more change little."""
 
+LEAST_IMAGES = 8
+"""Images that `int8` has to see, and to be judged on: of fewer, 5 % is nothing."""
+
 _EXACT = 1e-4
 
 
@@ -85,6 +88,7 @@ def export(
     quantize: str = "none",
     check: Annotations | None = None,
     max_changed: float = MAX_CHANGED,
+    unknown_labels: str = "stop",
     on_event: OnEvent | None = None,
 ) -> Exported:
     """Write a model elsewhere: as a bundle, or as one ONNX file that holds labels, pixels and decisions too.
@@ -96,6 +100,7 @@ def export(
         check: images to compare answers on, their test part where they have one; truth that is known there is used for
             figures before and after. The other images, or every second one, are those that `int8` sees.
         max_changed: the largest share of images that may get another label set.
+        unknown_labels: what to do with labels that the model does not have: `stop` or `drop`.
 
     Raises:
         ConfigError: no such reduction, `int8` without images, or a place that belongs to the model itself.
@@ -117,7 +122,8 @@ def export(
     _check_place(bundle, target, is_file)
     num_bytes_before = bundle.onnx_path.stat().st_size
     before = Predictor(bundle)
-    shown, judged = (None, None) if check is None else _divide(check.align(before.label_space), quantize)
+    aligned = None if check is None else check.align(before.label_space, unknown_labels)
+    shown, judged = (None, None) if aligned is None else _divide(aligned, quantize)
     images = [] if shown is None else list(_prepare(before, shown))
     if quantize == "int8" and not images:
         raise DataError(build_message("--check", "int8 has to see images, and none can be used", do="Give some more"))
@@ -192,9 +198,9 @@ def _divide(table: Annotations, quantize: str) -> tuple[Annotations, Annotations
     if not is_judged_N.any() or is_judged_N.all():
         is_judged_N = np.arange(len(table)) % 2 == 1 if quantize == "int8" else np.ones(len(table), bool)
     rows = np.flatnonzero(~is_judged_N)
-    if quantize == "int8" and not (len(rows) and is_judged_N.any()):
-        problem = f"{len(table)} images are too few: int8 sees some and is judged on others"
-        raise DataError(build_message(table.name, problem, expected="2 or more"))
+    if quantize == "int8" and min(len(rows), int(is_judged_N.sum())) < LEAST_IMAGES:
+        problem = f"{len(rows):,} images to see and {int(is_judged_N.sum()):,} to be judged on are too few for int8"
+        raise DataError(build_message(table.name, problem, expected=f"{LEAST_IMAGES} or more of each"))
     spread = rows[np.linspace(0, max(0, len(rows) - 1), min(len(rows), NUM_CALIBRATION_IMAGES)).astype(np.int64)]
     return table.select(spread), table.select(np.flatnonzero(is_judged_N))
 

@@ -16,8 +16,9 @@ from manylabel import __version__
 from manylabel.data.annotations import Annotations
 from manylabel.data.findings import FINDING_KINDS, Finding
 from manylabel.data.formats.detect import Layout
+from manylabel.errors import make_printable
 from manylabel.evaluation.report.page import render_page
-from manylabel.evaluation.report.sentences import count, format_share, make_printable
+from manylabel.evaluation.report.sentences import count, format_share
 from manylabel.evaluation.report.thumbnails import embed_thumbnail
 from manylabel.files import write_bytes_atomically
 from manylabel.labels.statistics import co_occurrence, describe_targets

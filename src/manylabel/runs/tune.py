@@ -100,11 +100,21 @@ def tune(
             "only if nothing but its decisions has changed since."
         )
         tell("note", {"message": message})
+    if not len(predictions):
+        raise DataError(build_message("tune", "there is no image to choose on", do="Give images with their labels"))
+    if bundle.manifest.provenance.get("data", {}).get("train") in (predictions.data_digest, *_find_digest(data)):
+        tell(
+            "note", {"message": "Warning: the model was trained on these images, and is surer of them than of others."}
+        )
     tell("stage", {"name": "Tuning"})
     tuning = tune_policy(predictions, choice, group_of)
     mined, mined_tuning = _mine(predictions, choice, group_of) if mine else ((), None)
     tuned = bundle if out is None else save_tuned_bundle(bundle, tuning.policy, Path(out))
     return Tuned(tuned, tuning, predictions, mined, mined_tuning)
+
+
+def _find_digest(data: Annotations | Predictions) -> tuple[str, ...]:
+    return () if isinstance(data, Predictions) else (data.digest,)
 
 
 def _complete(

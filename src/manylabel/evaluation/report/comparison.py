@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from manylabel import __version__
+from manylabel.errors import make_printable
 from manylabel.evaluation.compare import Comparison, Difference, LabelDifference, is_better
 from manylabel.evaluation.report.definitions import DEFINITIONS, HEADLINES
 from manylabel.evaluation.report.page import render_page
-from manylabel.evaluation.report.sentences import UNDEFINED, count, format_share, format_value, make_printable
+from manylabel.evaluation.report.sentences import UNDEFINED, count, format_share, format_value
 from manylabel.files import write_bytes_atomically
 
 MAX_ROWS = 25

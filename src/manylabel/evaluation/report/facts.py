@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from manylabel.errors import make_printable
 from manylabel.evaluation.evaluate import LabelRow, Report
 from manylabel.evaluation.pairs import Companions, PairMatrix, Swap
 from manylabel.evaluation.pictures import MAX_SQUARES
@@ -23,7 +24,6 @@ from manylabel.evaluation.report.sentences import (
     format_range,
     format_share,
     format_value,
-    make_printable,
     order_by_prevalence,
     summarise_in_words,
     warn,

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from manylabel import __version__
 from manylabel.data.findings import Finding
 from manylabel.data.images import ImageSource
-from manylabel.errors import ConfigError, build_message
+from manylabel.errors import ConfigError, build_message, make_printable
 from manylabel.evaluation.evaluate import Report
 from manylabel.evaluation.report.definitions import DEFINITIONS
 from manylabel.evaluation.report.facts import describe_report
 from manylabel.evaluation.report.metrics import check_names_differ
 from manylabel.evaluation.report.page import load_part, render_page
 from manylabel.evaluation.report.script_data import build_script_data, list_wanted_images
-from manylabel.evaluation.report.sentences import count, format_value, make_printable
+from manylabel.evaluation.report.sentences import count, format_value
 from manylabel.evaluation.report.thumbnails import embed_thumbnails
 from manylabel.files import write_bytes_atomically
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from manylabel.errors import ConfigError, build_message
+from manylabel.errors import ConfigError, build_message, make_printable
 from manylabel.evaluation.evaluate import Report
 from manylabel.evaluation.report.definitions import DEFINITIONS, HEADLINES
 from manylabel.evaluation.report.metrics import check_names_differ
@@ -19,7 +19,6 @@ from manylabel.evaluation.report.sentences import (
     format_range,
     format_share,
     format_value,
-    make_printable,
     order_by_prevalence,
     summarise_in_words,
     warn,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from manylabel.errors import make_printable
 from manylabel.evaluation.evaluate import Report
 from manylabel.evaluation.mistakes import PRESENT, Mistake
 from manylabel.evaluation.pictures import find_best_epoch
@@ -15,7 +16,7 @@ from manylabel.evaluation.reliability import Reliability
 from manylabel.evaluation.report.arrays import pack_counts, pack_numbers
 from manylabel.evaluation.report.definitions import DEFINITIONS
 from manylabel.evaluation.report.facts import MAX_OVERALL_MISTAKES
-from manylabel.evaluation.report.sentences import format_value, make_printable, shorten
+from manylabel.evaluation.report.sentences import format_value, shorten
 from manylabel.evaluation.worst_images import WorstImages
 from manylabel.metrics.intervals import wilson_interval
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from manylabel.errors import join_names
+from manylabel.errors import join_names, make_printable
 from manylabel.evaluation.evaluate import PRIOR_FROM_TRAINING, Interval, Report, share_known
 from manylabel.evaluation.report.definitions import describe_goal
 
@@ -52,20 +52,6 @@ def format_share(value: float) -> str:
         return UNDEFINED
     digits = 1 if 0 < value < 0.01 or 0.99 < value < 1 else 0
     return f"{value:.{digits}%}"
-
-
-def make_printable(text: str) -> str:
-    r"""Return the text with control characters, text direction marks and broken bytes spelt out as escapes.
-
-    Label and file names come from outside: on a terminal an escape sequence in one could move the cursor.
-
-    Example:
-        >>> make_printable("dog\x1b[2J")
-        'dog\\x1b[2J'
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
 
 
 def count(number: int, noun: str) -> str:
@@ -127,7 +113,10 @@ def describe_gain(goal: str, gain: Mapping[str, Any]) -> str:
     if None in figures:
         return f"What that brings cannot be said: {gain['metric']} is undefined on these images."
     at_half, tuned, _, low, high = figures
-    moved = f"{gain['metric']} {'falls' if tuned < at_half else 'rises'} from {at_half:.3f} at 0.5 to {tuned:.3f}"
+    if f"{at_half:.3f}" == f"{tuned:.3f}":
+        moved = f"{gain['metric']} stays at {tuned:.3f}"
+    else:
+        moved = f"{gain['metric']} {'falls' if tuned < at_half else 'rises'} from {at_half:.3f} at 0.5 to {tuned:.3f}"
     verdict = "Worth it" if gain["is_worth_it"] else "Not worth it, as far as these images tell"
     how = f"Cross-fitted on {gain['num_images']:,} images; the gain is {low:+.3f} to {high:+.3f}."
     text = f"{verdict}: {moved}.\n{how}"

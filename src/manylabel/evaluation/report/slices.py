@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from manylabel.errors import make_printable
 from manylabel.evaluation.evaluate import Report
-from manylabel.evaluation.report.sentences import format_range, format_share, format_value, make_printable
+from manylabel.evaluation.report.sentences import format_range, format_share, format_value
 
 _SHOWN = {"average_precision_macro": "AP", "f1_macro": "F1"}
 

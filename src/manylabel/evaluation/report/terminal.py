@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from manylabel.errors import make_printable
 from manylabel.evaluation.evaluate import LabelRow, Report
 from manylabel.evaluation.report.definitions import DEFINITIONS, HEADLINES
 from manylabel.evaluation.report.sentences import (
@@ -17,7 +18,6 @@ from manylabel.evaluation.report.sentences import (
     format_range,
     format_share,
     format_value,
-    make_printable,
     order_by_prevalence,
     summarise_in_words,
     warn,
