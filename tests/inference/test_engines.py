@@ -176,6 +176,12 @@ def test_what_cannot_be_had_is_one_sentence(network: Path, tmp_path: Path, monke
             open_engine(tmp_path / "model.onnx", name)
 
 
+@pytest.mark.parametrize("num_threads", [0, -3])
+def test_no_thread_is_too_few(bundle_folder: Path, num_threads: int) -> None:
+    with pytest.raises(ConfigError, match="num_threads: too few, got"):
+        load(bundle_folder, num_threads=num_threads)
+
+
 def test_auto_is_measured_once_for_a_predictor(bundle_folder: Path) -> None:
     first = load(bundle_folder, num_threads=1, engine="auto")
     assert first.engine_choice is not None

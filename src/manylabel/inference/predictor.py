@@ -19,7 +19,7 @@ from manylabel.data.annotations import Annotations
 from manylabel.data.images import ImageError
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.policy import DecisionPolicy
-from manylabel.errors import BundleError, build_message
+from manylabel.errors import BundleError, ConfigError, build_message
 from manylabel.inference.engines import REFERENCE, Engine, EngineChoice, choose_engine, open_engine
 from manylabel.inference.prediction import Prediction
 from manylabel.labels.predictions import Predictions
@@ -53,8 +53,10 @@ class Predictor:
 
         Raises:
             BundleError: the network cannot be used, or is not that of the manifest.
-            ConfigError: no such engine, or it is not installed.
+            ConfigError: no such engine, or it is not installed; fewer than one thread.
         """
+        if num_threads is not None and num_threads < 1:
+            raise ConfigError(build_message("num_threads", "too few", got=num_threads, expected="1 or more, or None"))
         self.bundle = bundle
         self.engine_choice: EngineChoice | None = None
         if engine == "auto":
