@@ -69,5 +69,7 @@ def test_rows_that_say_nothing_are_named_and_nothing_is_changed(
 def test_a_file_that_is_no_patch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a patch, got 'image, labels', expected the columns image"):
         load_patch(write(tmp_path, "image,labels\na,b\n"))
-    with pytest.raises(DataError, match="the patch cannot be read"):
+    with pytest.raises(DataError, match=r"none\.csv: there is no such file\. Check the path"):
         load_patch(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="the patch cannot be read"):
+        load_patch(tmp_path)
