@@ -57,7 +57,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         best = max(figures[f"images_per_second_{engine}"] for engine in given.engines)
         figures["ratio"] = round(figures["images_per_second_onnxruntime"] / figures["images_per_second_fastai"], 2)
         figures["ratio_best_engine"] = round(best / figures["images_per_second_fastai"], 2)
-    return {**figures, "bars": {"ratio": 3, "peak_mb": 500, "growth": 1.1}}
+    peaks = [figures[f"peak_mb_{number}"] for number in given.memory]
+    bars: dict[str, float] = {f"peak_mb_{number}": 500 for number in given.memory[-1:]}
+    if len(peaks) > 1:
+        figures["growth"] = round(peaks[-1] / peaks[0], 2)
+        bars["growth"] = 1.1
+    return {**figures, "bars": bars | ({"ratio": 3} if given.peer else {})}
 
 
 def predict(folder: Path, images: Path, engine: str) -> Measured:
