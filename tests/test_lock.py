@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from manylabel.errors import RunError
-from manylabel.lock import check_not_running, lock_run_folder
+from manylabel.lock import check_not_running, lock_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 
 
 def test_a_second_holder_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
-    with lock_run_folder(tmp_path):
-        with pytest.raises(RunError) as caught, lock_run_folder(tmp_path):
+    with lock_folder(tmp_path):
+        with pytest.raises(RunError) as caught, lock_folder(tmp_path):
             pass
         assert str(caught.value) == (
             f"{tmp_path}: another run works here: process {os.getpid()} on {socket.gethostname()}. "
@@ -36,7 +36,7 @@ def test_the_lock_of_a_killed_process_is_free_even_while_its_child_lives(tmp_pat
     reader, writer = os.pipe()
     holder = os.fork()
     if holder == 0:
-        with lock_run_folder(tmp_path):
+        with lock_folder(tmp_path):
             child = os.fork()
             if child == 0:
                 time.sleep(60)
@@ -51,7 +51,7 @@ def test_the_lock_of_a_killed_process_is_free_even_while_its_child_lives(tmp_pat
         os.kill(holder, signal.SIGKILL)
         os.waitpid(holder, 0)
         os.kill(child, 0)  # it lives
-        with lock_run_folder(tmp_path):
+        with lock_folder(tmp_path):
             assert (tmp_path / "run.lock").read_text("utf-8").startswith(f"process {os.getpid()} ")
     finally:
         os.kill(child, signal.SIGKILL)
@@ -69,5 +69,5 @@ def test_those_who_only_look_do_not_stop_each_other(tmp_path: Path) -> None:
 
 def test_a_lock_file_that_nobody_holds_is_taken(tmp_path: Path) -> None:
     (tmp_path / "run.lock").write_text("process 1 on elsewhere and much longer than the new text\n", "utf-8")
-    with lock_run_folder(tmp_path):
+    with lock_folder(tmp_path):
         assert (tmp_path / "run.lock").read_text("utf-8") == f"process {os.getpid()} on {socket.gethostname()}\n"

@@ -27,7 +27,7 @@ _open_locks: set[int] = set()
 
 
 @contextmanager
-def lock_run_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder, which has to be there.
 
     Whatever ends the process ends the lock, a kill as well: there is no stale one. Data workers do not inherit it.

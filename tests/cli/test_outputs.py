@@ -67,7 +67,7 @@ def test_predict_replaces_answers_and_nothing_else(
     out = photo.with_name(name)
     out.write_text("dear diary\n")
     assert call(monkeypatch, "predict", model, photo, "--out", out) == 2
-    assert "there is a file that holds no answers. Choose another --out." in capsys.readouterr().err
+    assert "there is a file that holds no answers. Choose another --out, or remove it." in capsys.readouterr().err
     assert out.read_text() == "dear diary\n"
     out.unlink()
     for _ in range(2):
@@ -99,7 +99,9 @@ def test_a_finished_file_is_recognised_and_that_of_another_run_kept(
     finished = out.read_bytes()
     capsys.readouterr()
     assert call(monkeypatch, "predict", model, photo, "--out", out, "--resume") == 0
-    assert f"Nothing is left to do: {out} has an answer for every image." in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"Nothing is left to do: {out} has an answer for every image." in told
+    assert "Written" not in told
     assert call(monkeypatch, "predict", model, photo, other, "--out", out, "--resume") == 2
     assert "it is finished, and has no answer for 1 of these 2 images" in capsys.readouterr().err
     assert out.read_bytes() == finished

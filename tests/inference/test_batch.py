@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from manylabel.errors import ConfigError, RunError
+from manylabel.errors import ConfigError, DataError, RunError
 from manylabel.inference.batch import WRITERS, open_unfinished, save_answers
 from manylabel.inference.prediction import Prediction
 from manylabel.labels.space import LabelSpace
@@ -192,6 +192,23 @@ def test_answers_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
         pass
     with open_unfinished(path, {"model": "d1", "images": ["a/"]}, is_resumed=True) as kept:
         assert kept.done == {"a.jpg"}
+
+
+def test_damaged_parts_and_plans_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with open_unfinished(path, {"model": "d1"}) as kept:
+        kept.add(0, lambda place: place.write_text("{}\nnot JSON\n"))
+    part = kept.folder / "000000000000.jsonl"
+    with pytest.raises(DataError, match=r"000000000000\.jsonl: there is a file that holds no answers\."):
+        save_answers(ANSWERS, path, SPACE)
+    part.write_text(json.dumps({"image": "a.jpg", "labels": []}) + "\n")
+    (kept.folder / "run.json").write_text("{")
+    with (
+        pytest.raises(ConfigError, match="are of another run: model was None and is 'd1'"),
+        open_unfinished(path, {"model": "d1"}, is_resumed=True),
+    ):
+        pass
+    assert part.exists()
 
 
 def test_two_runs_never_share_a_file(tmp_path: Path) -> None:

@@ -24,9 +24,8 @@ import numpy.typing as npt
 from manylabel.bundle.bundle import CARD_NAME, MANIFEST_NAME, ONNX_NAME, Bundle, hash_file
 from manylabel.bundle.card import write_card
 from manylabel.bundle.onnx_file import METADATA_KEY, set_metadata
-from manylabel.bundle.tuned import move_bundle, write_answering_part, write_manifest
-from manylabel.errors import BundleError, RunError, build_message
-from manylabel.files import describe_write_error
+from manylabel.bundle.tuned import build_beside, move_bundle, write_answering_part, write_manifest
+from manylabel.errors import BundleError, build_message
 
 REDUCTIONS = ("none", "fp16", "int8")
 """What can be done to the numbers of a network; `none` copies it."""
@@ -60,30 +59,19 @@ def save_reduced_bundle(
         BundleError: the network cannot be made smaller, or the check fails.
         RunError: the folder cannot be written, or holds something else than a bundle.
     """
-    if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(build_message(folder, "there is something else than a bundle", do="Choose another place"))
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with build_beside(folder, "Choose another OUT") as partial:
         _reduce(bundle.onnx_path, partial / ONNX_NAME, kind, images)
-        manifest = replace(
-            bundle.manifest,
-            provenance={**bundle.manifest.provenance, "reduced": {"numbers": kind, "from": bundle.digest}},
-        )
+        reduced: dict[str, Any] = {"numbers": kind, "from": bundle.digest}
+        manifest = replace(bundle.manifest, provenance={**bundle.manifest.provenance, "reduced": reduced})
         network = set_metadata((partial / ONNX_NAME).read_bytes(), METADATA_KEY, write_answering_part(manifest))
         (partial / ONNX_NAME).write_bytes(network)
         manifest = replace(manifest, files={ONNX_NAME: hash_file(partial / ONNX_NAME)})
         found = check(Bundle(partial, manifest))
-        reduced = {**manifest.provenance["reduced"], **({"check": dict(found)} if found else {})}
-        manifest = replace(manifest, provenance={**manifest.provenance, "reduced": reduced})
+        if found:
+            reduced["check"] = dict(found)
         (partial / MANIFEST_NAME).write_text(write_manifest(manifest), "utf-8")
         (partial / CARD_NAME).write_text(write_card(manifest), "utf-8")
         return move_bundle(Bundle(partial, manifest), folder)
-    except OSError as error:
-        raise RunError(describe_write_error(folder, bundle.onnx_path.stat().st_size, error)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _reduce(source: Path, target: Path, kind: str, images: Iterator[npt.NDArray[np.float32]]) -> None:

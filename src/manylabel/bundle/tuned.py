@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,18 +41,29 @@ def save_tuned_bundle(bundle: Bundle, policy: DecisionPolicy, folder: Path) -> B
     Raises:
         RunError: the folder cannot be written, or holds something else than a bundle.
     """
-    if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(build_message(folder, "there is something else than a bundle", do="Choose another --out"))
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with build_beside(folder) as partial:
         shutil.copyfile(bundle.onnx_path, partial / ONNX_NAME)
         for name in bundle.manifest.files:
             if name != ONNX_NAME:
                 shutil.copyfile(bundle.folder / name, partial / name)
             check_file(Bundle(partial, bundle.manifest), name)
         return move_bundle(save_policy(Bundle(partial, bundle.manifest), policy), folder)
+
+
+@contextmanager
+def build_beside(folder: Path, do: str = "Choose another --out") -> Iterator[Path]:
+    """Yield an empty folder beside the place of a bundle; what is left of it afterwards is removed.
+
+    Raises:
+        RunError: the folder cannot be written, or its place holds something else than a bundle.
+    """
+    if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(build_message(folder, "there is something else than a bundle", do=do))
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
     except OSError as error:
         raise RunError(describe_write_error(folder, 0, error)) from error
     finally:

@@ -17,7 +17,7 @@ from manylabel.inference.prediction import Prediction
 from manylabel.inference.predictor import Predictor, load
 from manylabel.inference.sources import Sources, find_sources
 from manylabel.inference.tally import Tally
-from manylabel.inference.unfinished import READERS, Unfinished
+from manylabel.inference.unfinished import Unfinished, read_answers
 from manylabel.runs.signals import exit_on_sigterm
 
 
@@ -77,7 +77,7 @@ def run_predict(
     if picture is not None:
         _draw(predictor, sources, picture, top_k)
     if not quiet:
-        _print_summary(predictor, tally, out, top_k)
+        _print_summary(predictor, tally, top_k)
     return 1 if tally.num_failed else 0
 
 
@@ -106,7 +106,7 @@ def _write(
             tell("note", {"message": f"Going on: {num_left:,} of {sources.num_images:,} images have no answer yet."})
         tell("stage", {"name": "Predicting", "total": num_left})
         try:
-            return save_answers(
+            tally = save_answers(
                 predictor.predict_sources(sources.read(_Spelt(unfinished.done)), top_k=top_k),
                 out,
                 predictor.label_space,
@@ -117,11 +117,13 @@ def _write(
             )
         except (KeyboardInterrupt, SystemExit):
             kept = unfinished.tally.num_images
-            message = (
-                f"Stopped: {kept:,} answers are kept in {unfinished.folder}. The same command with --resume goes on."
-            )
-            tell("note", {"message": message})
+            if kept:
+                message = f"Stopped: {kept:,} answers are kept in {unfinished.folder}."
+                tell("note", {"message": f"{message} The same command with --resume goes on."})
             raise
+    if not quiet:
+        print(f"Written: {out} ({tally.num_images} images)", file=sys.stderr)
+    return tally
 
 
 def _recall(sources: Sources, out: Path, quiet: bool) -> Tally:
@@ -131,7 +133,7 @@ def _recall(sources: Sources, out: Path, quiet: bool) -> Tally:
         ConfigError: it has not; it is that of another run.
     """
     tally, answered = Tally(), set[str]()
-    for image, labels in READERS[out.suffix.lower()](out):
+    for image, labels in read_answers(out):
         answered.add(image)
         tally.add(labels)
     num_missing = sum(as_text(name) not in answered for name in sources.names)
@@ -153,10 +155,8 @@ class _Spelt:
         return bool(self._names) and as_text(str(name)) in self._names
 
 
-def _print_summary(predictor: Predictor, tally: Tally, out: Path | None, top_k: int | None) -> None:
-    """Say on standard error what was written, what could not be used, and whether the images are of another kind."""
-    if out is not None:
-        print(f"Written: {out} ({tally.num_images} images)", file=sys.stderr)
+def _print_summary(predictor: Predictor, tally: Tally, top_k: int | None) -> None:
+    """Say on standard error what could not be used, and whether the images are of another kind."""
     if tally.num_failed:
         print(f"{tally.num_failed} of {tally.num_images} images cannot be used.", file=sys.stderr)
     if top_k is None:  # how many labels an image gets is then not the model's choice

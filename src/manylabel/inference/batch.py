@@ -16,7 +16,7 @@ from manylabel.errors import ConfigError, RunError, build_message
 from manylabel.files import describe_write_error
 from manylabel.inference.prediction import Prediction
 from manylabel.inference.tally import Tally
-from manylabel.inference.unfinished import READERS, ROWS_PER_PART, Unfinished
+from manylabel.inference.unfinished import ROWS_PER_PART, Unfinished, read_answers
 from manylabel.labels.predictions import PROBABILITY_PREFIX
 from manylabel.labels.space import LabelSpace
 
@@ -90,15 +90,10 @@ def check_replaceable(path: Path) -> None:
     """Stop where a file that is there holds no answers: it would be lost.
 
     Raises:
-        ConfigError: it holds something else.
+        DataError: it holds something else.
     """
-    if not path.exists():
-        return
-    try:
-        next(READERS[path.suffix.lower()](path), None)
-    except Exception as error:  # a file of somebody else may be anything, and its readers raise what they like
-        problem = "there is a file that holds no answers"
-        raise ConfigError(build_message(path, problem, do="Choose another --out")) from error
+    if path.exists():
+        next(read_answers(path), None)
 
 
 def check_extension(path: Path) -> None:

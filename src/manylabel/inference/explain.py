@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from manylabel.data.images import load_image
+from manylabel.data.images import image_size_px, load_image
 from manylabel.data.preprocess import Preprocess
 from manylabel.data.regions import Region
 from manylabel.errors import ConfigError, DataError, build_message, join_names, suggest_name
@@ -95,8 +95,8 @@ def explain(
         message = "unknown error" if prediction.error is None else prediction.error["message"]
         raise DataError(f"{message}")
     chosen = _choose_labels(predictor.label_space.names, prediction, labels)
-    whole = load_image(image, name=prediction.image)
-    shown = predictor.preprocess.resize_image(whole)
+    size_px = predictor.preprocess.width_px, predictor.preprocess.height_px
+    shown = predictor.preprocess.resize_image(load_image(image, name=prediction.image, min_size_px=size_px))
     losses_KHW = map_evidence(
         predictor.answer_pixels,
         predictor.preprocess,
@@ -107,7 +107,7 @@ def explain(
     notes = (
         *_note_little(chosen, losses_KHW),
         *_note_alike(chosen, losses_KHW),
-        *_note_missed(chosen, losses_KHW, regions, whole.size, predictor.preprocess),
+        *_note_missed(chosen, losses_KHW, regions, image_size_px(image), predictor.preprocess),
     )
     return Explanation(prediction, chosen, shown, losses_KHW, notes)
 
@@ -197,10 +197,11 @@ def _choose_labels(names: Sequence[str], prediction: Prediction, labels: Sequenc
 
 def _note_little(labels: Sequence[str], maps_KHW: Float32Array) -> list[str]:
     little = [label for label, map_HW in zip(labels, maps_KHW, strict=True) if map_HW.max() < _LITTLE]
+    if not little:
+        return []
     return [
-        f"Hiding any part costs {label!r} little beside the other labels: what speaks for it is spread over the image, "
-        "or is no part of it."
-        for label in little
+        f"Hiding any part costs {join_names([repr(label) for label in little])} little beside the other labels: what "
+        "speaks for it is spread over the image, or is no part of it."
     ]
 
 

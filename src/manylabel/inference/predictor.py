@@ -147,7 +147,7 @@ class Predictor:
             pixels_CHW = self.preprocess.load(image, name=name)
         except ImageError as error:
             return error
-        return np.asarray(engine.run(pixels_CHW[np.newaxis])[0], np.float32)
+        return _answer_one(engine, pixels_CHW)
 
     def _answer_ahead(
         self, sources: Iterable[tuple[str, ImageSource | ImageError]]
@@ -179,8 +179,7 @@ class Predictor:
 
     def answer_pixels(self, pixels_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return what the network says of an image as `preprocess` gives it: probabilities [L], before calibration."""
-        probs_BL = self._engine.run(pixels_CHW[np.newaxis])
-        return np.asarray(probs_BL[0], np.float32)
+        return _answer_one(self._engine, pixels_CHW)
 
     def _describe(self, name: str, raw: npt.NDArray[np.float32] | ImageError, top_k: int | None) -> Prediction:
         if isinstance(raw, ImageError):
@@ -202,6 +201,10 @@ class Predictor:
             self.bundle.digest,
             needs_person=None if self.policy.abstention is None else bool(self.policy.is_doubtful(raw)),
         )
+
+
+def _answer_one(engine: Engine, pixels_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray(engine.run(pixels_CHW[np.newaxis])[0], np.float32)
 
 
 def load(path: str | os.PathLike[str], num_threads: int | None = None, engine: str = REFERENCE) -> Predictor:

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from manylabel.errors import ConfigError, RunError, build_message
+from manylabel.errors import ConfigError, DataError, RunError, build_message
 from manylabel.inference.tally import Tally
-from manylabel.lock import lock_run_folder
+from manylabel.lock import lock_folder
 
 ROWS_PER_PART = 1024
 
@@ -56,7 +56,7 @@ class Unfinished:
         self.folder.mkdir(parents=True, exist_ok=True)
         is_ours = is_new
         try:
-            with lock_run_folder(self.folder):
+            with lock_folder(self.folder):
                 if not is_new:
                     self._take_up(is_resumed)
                 is_ours = True
@@ -83,14 +83,17 @@ class Unfinished:
             problem = f"it keeps {self._count_rows(parts):,} answers of a run that did not end"
             do = "Go on from them with --resume, or remove the folder to begin anew"
             raise ConfigError(build_message(self.folder, problem, do=do))
-        found = json.loads(plan.read_text("utf-8"))
+        try:
+            found = json.loads(plan.read_text("utf-8"))
+        except ValueError:
+            found = {}
         differing = [name for name in self.plan if found.get(name) != self.plan[name]]
         if differing:
             told = ", ".join(f"{name} was {found.get(name)!r} and is {self.plan[name]!r}" for name in differing)
             do = "Repeat the command that was stopped, or remove the folder to begin anew"
             raise ConfigError(build_message(self.folder, f"its answers are of another run: {told}", do=do))
         for part in parts:
-            for image, labels in READERS[self.extension](part):
+            for image, labels in read_answers(part):
                 self.done.add(image)
                 self.tally.add(labels)
 
@@ -112,7 +115,22 @@ class Unfinished:
         return sorted(path for path in self.folder.glob(f"*{self.extension}") if path.stem.isdigit())
 
     def _count_rows(self, parts: Sequence[Path]) -> int:
-        return sum(1 for part in parts for _ in READERS[self.extension](part))
+        return sum(1 for part in parts for _ in read_answers(part))
+
+
+def read_answers(path: Path) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield each image of a file of answers and its labels, None where it could not be used.
+
+    Raises:
+        DataError: it is no such file, or damaged.
+    """
+    try:
+        yield from READERS[path.suffix.lower()](path)
+    except OSError:
+        raise
+    except Exception as error:  # a file of somebody else may be anything, and its readers raise what they like
+        problem = "there is a file that holds no answers"
+        raise DataError(build_message(path, problem, do="Choose another --out, or remove it")) from error
 
 
 Rows = Iterator[tuple[str, list[str] | None]]

@@ -36,7 +36,7 @@ from manylabel.evaluation.report.markdown import render_results
 from manylabel.files import remove_partial_files, write_text_atomically
 from manylabel.inference.predictor import Predictor, collect_predictions
 from manylabel.labels.predictions import Predictions
-from manylabel.lock import lock_run_folder
+from manylabel.lock import lock_folder
 from manylabel.losses import Loss, parse_loss
 from manylabel.metrics.summary import SUMMARY_NAMES
 from manylabel.models.backbones import WeightsReport
@@ -143,7 +143,7 @@ def _train(
         folder = RunFolder(out)
         if processes.is_main:
             folder = open_run_folder(out, resume=config.resume, num_bytes=num_bytes)
-    with lock_run_folder(out) if processes.is_main else nullcontext():
+    with lock_folder(out) if processes.is_main else nullcontext():
         return _train_in(folder, tables, network, images_BCHW, config, loss, tell, processes)
 
 
