@@ -215,6 +215,20 @@ def test_a_signal_that_a_launcher_sends_twice_does_not_cut_the_export(start: Sta
     assert run.bundle.weights_path.is_file()
 
 
+def test_a_signal_after_the_last_question_is_answered_though_the_run_is_whole(start: Start) -> None:
+    class StopAfterTheEnd(StopAt):
+        def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
+            super().__call__(event, facts)
+            if event == "epoch":
+                signal.raise_signal(signal.SIGTERM)
+
+    heard = StopAfterTheEnd(99)
+    run = start(epochs=1, on_event=heard)
+    assert (run.status, run.exit_code, len(run.history)) == ("finished", 143, 1)
+    assert run.bundle.weights_path.is_file()
+    assert [facts for event, facts in heard.events if event == "note" and "Stopping here" in str(facts["message"])]
+
+
 def test_the_signals_are_given_back(start: Start) -> None:
     before = signal.getsignal(signal.SIGINT)
     start(epochs=1, on_event=StopAt(1))

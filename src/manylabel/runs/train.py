@@ -70,7 +70,8 @@ _AGAIN = "manylabel train data.csv --images IMAGES --config config.json --out AG
 class Run:
     """A run that ended: where it is, its model, its epochs and its reports by part (`val`, `test`).
 
-    `status` is `finished`, `early` (stopped by `patience`) or `stopped` (by a person; `resume` goes on).
+    `status` is `finished`, `early` (stopped by `patience`) or `stopped` (by a person; `resume` goes on). `exit_code` is 0,
+    or 128 and the number of the signal that asked for an end, even where nothing was left to stop.
     """
 
     folder: Path
@@ -177,7 +178,6 @@ def _train_in(
         stop_on_signal(lambda: tell("note", {"message": _STOPPING})) as request,
     ):
         status, exit_code = _run_to_end(setup, progress, tracking.tell, request)
-        request.close()
         processes.leave()
         if not restore_best(setup.parts.model, setup.parts.average, folder.best_weights, progress):
             tell("note", {"message": "No epoch has ended: the model is that of the last step."})
@@ -279,16 +279,21 @@ _STOPPING = "Stopping here, then writing the model. Press Ctrl-C again to leave 
 
 
 def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent, request: StopRequest) -> tuple[str, int]:
-    """Return how the loop ended, and the exit code that says so to a shell."""
+    """Return how the loop ended, and the exit code that says so to a shell.
+
+    A signal that comes after the loop's last question stops nothing any more, and still is an answer to who sent it.
+    """
     if progress.is_finished:
-        return "early" if progress.epoch < setup.parts.config.epochs else "finished", 0
-    try:
-        status = run_loop(setup.parts, progress, tell, request)
-    finally:
-        end_workers(setup.parts.train_loader)
-        end_workers(setup.parts.val_loader)
+        status = "early" if progress.epoch < setup.parts.config.epochs else "finished"
+    else:
+        try:
+            status = run_loop(setup.parts, progress, tell, request)
+        finally:
+            end_workers(setup.parts.train_loader)
+            end_workers(setup.parts.val_loader)
+    request.close()
     codes = setup.parts.processes.gather_texts(str(request.exit_code))
-    return status, max(map(int, codes)) if status == "stopped" else 0
+    return status, max(map(int, codes))
 
 
 def _finish(
