@@ -696,6 +696,24 @@ def test_a_png_without_an_end_is_refused_although_its_pixels_are_there() -> None
     )
 
 
+def test_a_tiff_whose_jpeg_was_cut_off_is_refused_although_libtiff_fills_it_with_grey() -> None:
+    # One strip of "old-style" JPEG. Tags with their type (3: two bytes, 4: four) and count: 258 the bits of a pixel,
+    # which stand at 180; 259 how it is packed; 273 and 513 where the strip is; 279 how long.
+    jpeg = WHOLE_FILES["jpeg"]
+    tags = [(256, 4, 1, 120), (257, 4, 1, 80), (258, 3, 3, 180), (259, 3, 1, 6), (262, 3, 1, 6), (273, 4, 1, 200)]
+    tags += [(277, 3, 1, 3), (278, 4, 1, 80), (279, 4, 1, len(jpeg)), (513, 4, 1, 200)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    whole = head.ljust(180, b"\0") + struct.pack("<HHH", 8, 8, 8).ljust(20, b"\0") + jpeg
+    assert load_image(whole).size == (120, 80)
+
+    cut = whole[: 200 + len(jpeg) // 2]
+    with Image.open(io.BytesIO(cut)) as image:
+        image.load()  # Pillow alone takes it
+    assert str(refusal(cut, name="scan.tif")) == (
+        "scan.tif: damaged image: TIFF ends early, part of the image is missing. Copy or download it again."
+    )
+
+
 def test_a_damaged_header_is_broken_and_not_another_format() -> None:
     error = refusal(write_at(WHOLE_FILES["png"], 16, bytes(8)), name="cat.png")
 
@@ -917,6 +935,23 @@ def test_a_jpeg_with_too_many_scans_is_refused_before_it_is_decoded(monkeypatch:
         "too_many_scans",
         "cat.jpg: the JPEG has more than 256 scans. Save it again with another program.",
     )
+
+
+def test_the_scans_of_a_large_jpeg_are_fewer_since_each_costs_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 120 x 80 are 9,600 pixels: 30 scans of them are 288,000.
+    monkeypatch.setattr("manylabel.data.images.MAX_SCAN_PIXELS", 288_000)
+    assert load_image(make_scan_bomb(30)).size == (120, 80)
+    error = refusal(make_scan_bomb(31), name="cat.jpg")
+    assert (error.kind, str(error)) == (
+        "too_many_scans",
+        "cat.jpg: the JPEG has more than 30 scans of 120 x 80 pixels. Save it again with another program.",
+    )
+
+
+def test_twenty_scans_are_allowed_however_large_the_jpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manylabel.data.images.MAX_SCAN_PIXELS", 1)
+    assert load_image(make_scan_bomb(20)).size == (120, 80)
+    assert refusal(make_scan_bomb(21)).kind == "too_many_scans"
 
 
 def test_a_jpeg_with_256_scans_is_read() -> None:

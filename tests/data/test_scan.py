@@ -118,7 +118,7 @@ def test_a_cache_that_cannot_be_used_is_said_once_and_costs_nothing(
     cache = tmp_path / "cache"
     if harm == "damaged":
         cache.mkdir()
-        (cache / "facts-2.sqlite").write_bytes(b"no database" * 500)
+        (cache / "facts-3.sqlite").write_bytes(b"no database" * 500)
     elif harm == "a file in its place":
         cache.write_text("")
     else:
@@ -130,7 +130,7 @@ def test_a_cache_that_cannot_be_used_is_said_once_and_costs_nothing(
     notes: list[str] = []
     assert scan_images(table, cache=cache, on_note=notes.append) == scan_images(table)
     assert len(notes) == 1
-    assert notes[0].startswith(f"What is seen of the images is not kept: {cache / 'facts-2.sqlite'} cannot be used")
+    assert notes[0].startswith(f"What is seen of the images is not kept: {cache / 'facts-3.sqlite'} cannot be used")
 
 
 def test_the_same_file_under_another_id_is_named_by_that_id(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
+    TiffImagePlugin,
     WebPImagePlugin,  # noqa: F401
     features,
 )
@@ -59,6 +59,11 @@ MAX_PIXELS = 50_000_000
 
 MAX_SCANS = 256
 """How many scans a JPEG may have: each one costs a pass over the whole image, and 384 kB can hold 10,000 of them."""
+
+MAX_SCAN_PIXELS = 1_000_000_000
+"""How many pixels all scans of a JPEG may have together, half a second of work; 20 scans are always allowed."""
+
+_ALWAYS_ALLOWED_SCANS = 20  # encoders write about ten
 
 ImageErrorKind = Literal[
     "missing",
@@ -209,11 +214,13 @@ def load_image(
         return _decode(source, where)
     with _open_stream(source, where) as stream, _open_header(stream, where, max_pixels) as image:
         if image.format in ("JPEG", "MPO"):
-            _check_num_scans(stream, where)
+            _check_num_scans(stream, where, image.size)
             if min_size_px is not None:
                 _scale_while_decoding(image, min_size_px)
         if image.format == "PNG":
             _check_png(stream, where)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _check_tiff(image, stream, where)
         return _decode(image, where)
 
 
@@ -497,27 +504,33 @@ def _check_num_pixels(size: tuple[int, int], where: str, max_pixels: int) -> Non
         )
 
 
-# --- JPEG scans, PNG chunks ---------------------------------------------------------------------------------------
+# --- JPEG scans, PNG chunks, TIFF strips --------------------------------------------------------------------------
 
 _BLOCK_BYTES = 1 << 20
 _SCAN_START = b"\xff\xda"
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])")
+_TIFF_COMPRESSION = 259
+_TIFF_PLACES = ((273, 279), (324, 325))
+"""Tags of the offsets and lengths of strips and of tiles."""
 
 
-def _check_num_scans(stream: BinaryIO, where: str) -> None:
+def _check_num_scans(stream: BinaryIO, where: str, size_px: tuple[int, int]) -> None:
     """Refuse a progressive JPEG with more scans than any encoder writes, and leave the stream where it was."""
+    affordable = MAX_SCAN_PIXELS // max(size_px[0] * size_px[1], 1)
+    limit = min(MAX_SCANS, max(_ALWAYS_ALLOWED_SCANS, affordable))
     with _decode_errors_named(where, "the file"):
         at = stream.tell()
         # The two bytes also occur in previews and in videos behind the image, so this can only acquit.
-        if _count_scan_starts(stream) > MAX_SCANS:
+        if _count_scan_starts(stream) > limit:
             stream.seek(0)
-            num_scans = _count_scans(stream.read())
+            num_scans = _count_scans(stream.read(), limit)
         else:
             num_scans = 0
         stream.seek(at)
-    if num_scans > MAX_SCANS:
+    if num_scans > limit:
+        of = "" if limit == MAX_SCANS else f" of {size_px[0]} x {size_px[1]} pixels"
         raise ImageError(
-            build_message(where, f"the JPEG has more than {MAX_SCANS} scans", do="Save it again with another program"),
+            build_message(where, f"the JPEG has more than {limit} scans{of}", do="Save it again with another program"),
             "too_many_scans",
         )
 
@@ -531,10 +544,10 @@ def _count_scan_starts(stream: BinaryIO) -> int:
     return num
 
 
-def _count_scans(data: bytes) -> int:
+def _count_scans(data: bytes, limit: int) -> int:
     """Count the scans up to the end of the first image as libjpeg walks them, one more than the limit at most."""
     num, at = 0, 2
-    while num <= MAX_SCANS and (marker := _JPEG_MARKER.search(data, at)):
+    while num <= limit and (marker := _JPEG_MARKER.search(data, at)):
         at = marker.end()
         code = marker[1][0]
         if code == 0xD9:  # end of image
@@ -579,6 +592,31 @@ def _check_png(stream: BinaryIO, where: str) -> None:
         stream.seek(start)
     if problem:
         raise _damage_error(where, "PNG", problem)
+
+
+def _check_tiff(image: TiffImagePlugin.TiffImageFile, stream: BinaryIO, where: str) -> None:
+    """Refuse a compressed TIFF whose first frame goes on behind the end of the file, and leave the stream where it was.
+
+    Of a JPEG inside that was cut off libtiff makes grey. Of plain pixels Pillow says so itself, and some programs write
+    a wrong length for those.
+    """
+    tags = image.tag_v2
+    with _decode_errors_named(where, "TIFF"):
+        at = stream.tell()
+        num_bytes = stream.seek(0, os.SEEK_END)
+        stream.seek(at)
+        is_cut = tags.get(_TIFF_COMPRESSION, 1) != 1 and any(
+            offset + length > num_bytes
+            for offsets, lengths in _TIFF_PLACES
+            for offset, length in zip(_get_numbers(tags, offsets), _get_numbers(tags, lengths), strict=False)
+        )
+    if is_cut:
+        raise _damage_error(where, "TIFF", "ends early, part of the image is missing")
+
+
+def _get_numbers(tags: Any, tag: int) -> tuple[int, ...]:
+    value = tags.get(tag, ())
+    return tuple(each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, int))
 
 
 def _is_checksum_right(stream: BinaryIO, name: bytes, length: int) -> bool:

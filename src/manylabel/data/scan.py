@@ -22,7 +22,7 @@ from manylabel.data.perceptual_hash import hash_image
 
 _SCAN_SIZE_PX = (128, 128)
 _BLOCK_IMAGES = 256
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
