@@ -414,7 +414,8 @@ def test_pages_load_nothing_from_elsewhere_and_hold_no_script_of_their_own(clien
 def test_the_page_of_the_interface_has_every_path_of_the_document(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     page = client.get("/docs").text
-    assert set(document["paths"]) == {"/predict", "/explain", "/labels", "/model", "/metrics", "/livez", "/readyz"}
+    described = {"/predict", "/explain", "/decide", "/labels", "/model", "/metrics", "/livez", "/readyz"}
+    assert set(document["paths"]) == described
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert f"{method.upper()} {path}" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,11 +70,7 @@ class DecisionPolicy:
                     expected="one for each label",
                 )
             )
-        inside = (thresholds_L >= 0) & (thresholds_L <= 1)
-        if not inside.all():
-            column = int(np.flatnonzero(~inside)[0])
-            where = f"threshold of {self.label_space.names[column]!r}"
-            raise BundleError(build_message(where, "not a number from 0 to 1", got=self.thresholds[column]))
+        _check_thresholds(dict(zip(self.label_space, self.thresholds, strict=True)))
         object.__setattr__(self, "thresholds", tuple(float(threshold) for threshold in thresholds_L))
         object.__setattr__(self, "sources", tuple(self.sources))
         object.__setattr__(self, "rules", tuple(self.rules))
@@ -87,16 +84,42 @@ class DecisionPolicy:
                     expected="one for each label, or none",
                 )
             )
-        _ = self._rule_set  # rules that cannot be applied are refused now
+        _ = self.rule_set  # rules that cannot be applied are refused now
 
     @cached_property
-    def _rule_set(self) -> RuleSet:
+    def rule_set(self) -> RuleSet:
+        """The rules as they are applied."""
         return RuleSet(self.label_space, self.rules)
 
     @property
     def thresholds_L(self) -> Float32Array:
         """The thresholds in the order of the labels, [L]."""
         return np.asarray(self.thresholds, np.float32)
+
+    def replace_thresholds(self, moved: Mapping[str, float]) -> DecisionPolicy:
+        """Return a policy that differs in the thresholds of some labels, and no longer says what its own ones brought.
+
+        Calibration, rules and abstention stay, so that it decides for the probabilities that this one shows.
+
+        Raises:
+            DataError: a label that does not exist.
+            BundleError: a threshold that is not a number from 0 to 1.
+
+        Example:
+            >>> policy = DecisionPolicy(LabelSpace(("beach", "dog")), (0.5, 0.25))
+            >>> policy.replace_thresholds({"dog": 0.75}).thresholds
+            (0.5, 0.75)
+        """
+        _check_thresholds(moved)
+        thresholds_L = self.thresholds_L
+        for name, threshold in moved.items():
+            thresholds_L[self.label_space.index(name)] = threshold
+        # A copy keeps the rules as they are applied: to build them for a thousand labels takes a third of a second.
+        other = copy.copy(self)
+        own = {"sources": (), "chosen_on": "", "gain": {}, "given": {}} if moved else {}
+        for name, value in {"thresholds": tuple(thresholds_L.tolist()), **own}.items():
+            object.__setattr__(other, name, value)
+        return other
 
     def adjust(self, probs_NL: npt.ArrayLike) -> Float32Array:
         """Return the probabilities that are shown and compared: calibrated, and no parent below its children.
@@ -108,7 +131,7 @@ class DecisionPolicy:
         if not self.rules:
             return self.calibration.apply(probs)
         calibrated_NL = np.atleast_2d(self.calibration.apply(probs))
-        return self._rule_set.raise_probabilities(calibrated_NL).reshape(probs.shape)
+        return self.rule_set.raise_probabilities(calibrated_NL).reshape(probs.shape)
 
     def decide(self, probs_NL: npt.ArrayLike) -> BoolArray:
         """Return which labels each image gets, from what the network says.
@@ -123,7 +146,7 @@ class DecisionPolicy:
         if not self.rules:
             return np.asarray(given_NL)
         margins_NL = adjusted_NL - self.thresholds_L
-        decided_NL = self._rule_set.apply(np.atleast_2d(given_NL), np.atleast_2d(margins_NL))
+        decided_NL = self.rule_set.apply(np.atleast_2d(given_NL), np.atleast_2d(margins_NL))
         return decided_NL.reshape(adjusted_NL.shape)
 
     def is_doubtful(self, probs_NL: npt.ArrayLike) -> BoolArray:
@@ -131,7 +154,10 @@ class DecisionPolicy:
 
         Shapes: N images, L labels -> N.
         """
-        adjusted_NL = self.adjust(probs_NL)
+        return self.is_doubtful_adjusted(self.adjust(probs_NL))
+
+    def is_doubtful_adjusted(self, adjusted_NL: Float32Array) -> BoolArray:
+        """Return `is_doubtful` for probabilities that `adjust` has been through."""
         if self.abstention is None:
             return np.zeros(adjusted_NL.shape[:-1], bool)
         margins_NL = adjusted_NL - self.thresholds_L
@@ -139,7 +165,10 @@ class DecisionPolicy:
 
     def order(self, probs_L: npt.ArrayLike) -> list[int]:
         """Return the columns of the labels of one image, by margin above the threshold, largest first."""
-        adjusted_L = self.adjust(probs_L)
+        return self.order_adjusted(self.adjust(probs_L))
+
+    def order_adjusted(self, adjusted_L: Float32Array) -> list[int]:
+        """Return `order` for probabilities that `adjust` has been through."""
         columns = np.flatnonzero(self.decide_adjusted(adjusted_L))
         margins_L = adjusted_L - self.thresholds_L
         return [int(column) for column in columns[np.argsort(-margins_L[columns], kind="stable")]]
@@ -201,6 +230,13 @@ class DecisionPolicy:
             gain,
             {str(name): float(share) for name, share in given.items()},
         )
+
+
+def _check_thresholds(thresholds: Mapping[str, float]) -> None:
+    for name, threshold in thresholds.items():
+        if not 0 <= np.float32(threshold) <= 1:
+            where = f"threshold of {name!r}"
+            raise BundleError(build_message(where, "not a number from 0 to 1", got=threshold))
 
 
 def _is_share(value: Any) -> bool:

@@ -20,14 +20,25 @@ from manylabel.data.images import ImageError
 from manylabel.inference.prediction import Prediction
 from manylabel.server.batching import Batcher
 from manylabel.server.counters import Counters
+from manylabel.server.deciding import Decider
 from manylabel.server.decoding import DecoderPool
 from manylabel.server.explaining import Explainer
 from manylabel.server.guard import BUG, Application, Guard, Message, Receive, Scope, Send, encode_error
-from manylabel.server.limits import MAX_NAME_LENGTH, Admission, RequestError, Ticket, read_body, seconds_left
+from manylabel.server.limits import (
+    MAX_JSON_BYTES,
+    MAX_NAME_LENGTH,
+    Admission,
+    RequestError,
+    Ticket,
+    read_body,
+    seconds_left,
+)
 from manylabel.server.model import ModelPlace, ServedModel
 from manylabel.server.multipart import NamedImage, clean_name, parse_form
 from manylabel.server.pages import load_static, write_docs_page
 from manylabel.server.schemas import (
+    DECIDE_BODY,
+    DECIDE_RESPONSES,
     EXPLAIN_BODY,
     EXPLAIN_RESPONSES,
     GUARD_RESPONSES,
@@ -44,7 +55,7 @@ from manylabel.server.settings import ServerSettings
 STATUS_OF_KIND: Mapping[str, int] = {"unsupported_format": 415, "too_large": 413, "crashed": 422, "too_slow": 422}
 """The HTTP status for an image that cannot be used, by its kind of error; 400 for the others."""
 
-_COSTLY_PATHS = ("/predict", "/explain")
+_COSTLY_PATHS = ("/predict", "/explain", "/decide")
 """What there has to be room for."""
 
 _LINGER_SECONDS = 2.0
@@ -74,6 +85,7 @@ class Service:
         self.decoders = DecoderPool(settings.num_workers, counters)
         self.batcher = Batcher(settings.num_workers, counters)
         self.explainer = Explainer()
+        self.decider = Decider()
         self.is_started = False
         self.is_draining = False
 
@@ -93,6 +105,7 @@ class Service:
         await self.decoders.stop()
         self.batcher.stop()
         self.explainer.stop()
+        self.decider.stop()
 
     async def answer(self, image: NamedImage, model: ServedModel, top_k: int | None, ticket: Ticket) -> Prediction:
         """Return the answer for one image; one that cannot be used gives a Prediction with `error` set.
@@ -221,6 +234,7 @@ def _build_api(service: Service) -> FastAPI:
     api.add_exception_handler(RequestValidationError, _answer_wrong_parameter)
     _add_prediction(api, service)
     _add_explanation(api, service)
+    _add_decision(api, service)
     _add_descriptions(api, service)
     _add_health(api, service)
     _add_pages(api)
@@ -275,6 +289,27 @@ def _add_explanation(api: FastAPI, service: Service) -> None:
         except TimeoutError:
             raise RequestError.for_now("late", "There was no map before the deadline; try again later.") from None
         return Response(_to_json(found), 200, None, _JSON)
+
+
+def _add_decision(api: FastAPI, service: Service) -> None:
+    @api.post("/decide", responses=DECIDE_RESPONSES, openapi_extra=DECIDE_BODY, operation_id="decide")
+    async def decide(request: Request) -> Response:
+        """Give the labels for probabilities that predictions showed, with some thresholds in the place of the model's.
+
+        The rules of the model are applied, and what they changed is said. Without moved thresholds the labels are those
+        of the prediction.
+        """
+        ticket: Ticket = request.state.ticket
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+            raise RequestError(415, "unsupported_type", "The Content-Type is not that of JSON; send application/json.")
+        declared = request.headers.get("content-length")
+        body = await read_body(request.receive, declared, ticket, MAX_JSON_BYTES)
+        try:
+            async with asyncio.timeout(seconds_left(ticket)):
+                decided = await service.decider.decide(body, service.place.current, ticket)
+        except TimeoutError:
+            raise RequestError.for_now("late", "Nothing was decided before the deadline; try again later.") from None
+        return Response(_to_json(decided), 200, None, _JSON)
 
 
 _JSON = "application/json"

@@ -13,6 +13,12 @@ from manylabel.errors import ManylabelError
 MAX_BODY_BYTES = 20_000_000
 """How large the body of a request may be, counted while it is read."""
 
+MAX_JSON_BYTES = 2_000_000
+"""How large a body of JSON may be: read, it takes up to 25 times as much memory."""
+
+MAX_JSON_DEPTH = 32
+"""How many tables and lists may stand in one another; looked at before the JSON is read."""
+
 MAX_BYTES_IN_FLIGHT = 256_000_000
 """How many bytes of bodies the server holds at once, over all requests."""
 
@@ -131,14 +137,16 @@ class Ticket:
         self._num_images = self._num_bytes = 0
 
 
-async def read_body(receive: Callable[[], Any], declared_length: str | None, ticket: Ticket) -> bytes:
+async def read_body(
+    receive: Callable[[], Any], declared_length: str | None, ticket: Ticket, max_bytes: int = MAX_BODY_BYTES
+) -> bytes:
     """Return the body of a request, counted while it arrives, whatever its head says.
 
     Raises:
         RequestError: 400 empty or the client went away, 408 too slow, 413 too large, 503 no memory left for it.
     """
-    if declared_length is not None and declared_length.isdecimal() and int(declared_length) > MAX_BODY_BYTES:
-        raise _too_large()
+    if declared_length is not None and declared_length.isdecimal() and int(declared_length) > max_bytes:
+        raise _too_large(max_bytes)
     blocks, num_bytes, has_more = [], 0, True
     until = time.monotonic() + BODY_SECONDS
     while has_more:
@@ -153,21 +161,21 @@ async def read_body(receive: Callable[[], Any], declared_length: str | None, tic
             raise RequestError(400, "incomplete", "The client went away before the body was complete.")
         block = message.get("body", b"")
         num_bytes += len(block)
-        if num_bytes > MAX_BODY_BYTES:
-            raise _too_large()
+        if num_bytes > max_bytes:
+            raise _too_large(max_bytes)
         ticket.add_bytes(len(block))
         blocks.append(block)
         has_more = message.get("more_body", False)
     if num_bytes == 0:
-        raise RequestError(400, "empty", "The body is empty; send the bytes of an image.")
+        raise RequestError(400, "empty", "The body is empty; send what the path takes, such as the bytes of an image.")
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
-def _too_large() -> RequestError:
+def _too_large(max_bytes: int) -> RequestError:
     return RequestError(
         413,
         "too_large",
-        f"The body is larger than {MAX_BODY_BYTES:,} bytes; send a smaller image.",
+        f"The body is larger than {max_bytes:,} bytes; send a smaller image, or fewer at once.",
         {"Connection": "close"},
     )
 

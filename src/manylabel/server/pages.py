@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from importlib import resources
 from typing import Any
@@ -54,8 +55,18 @@ def _write_operation(method: str, path: str, operation: dict[str, Any]) -> list[
         rows.append(("body", f"{body['description']} Content-Type: {', '.join(body['content'])}."))
     if rows:
         lines += ["<h3>Takes</h3>", *_write_table(("what", "meaning"), rows)]
+    lines += _write_examples(body if body is not None else {})
     answers = [(status, answer.get("description", "")) for status, answer in sorted(operation["responses"].items())]
-    return [*lines, "<h3>Answers</h3>", *_write_table(("status", "meaning"), answers), "</section>"]
+    lines += ["<h3>Answers</h3>", *_write_table(("status", "meaning"), answers)]
+    return [*lines, *_write_examples(operation["responses"].get("200", {})), "</section>"]
+
+
+def _write_examples(told: dict[str, Any]) -> list[str]:
+    """Return the examples of a body or an answer as it would be sent."""
+    examples = [content["example"] for content in told.get("content", {}).values() if "example" in content]
+    return [
+        f"<pre><code>{escape(json.dumps(example, ensure_ascii=False, indent=2))}</code></pre>" for example in examples
+    ]
 
 
 def _write_table(header: tuple[str, str], rows: list[tuple[str, str]]) -> list[str]:

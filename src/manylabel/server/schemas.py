@@ -47,6 +47,28 @@ class ExplanationAnswer(BaseModel):
     model: str
 
 
+class RuleEffectAnswer(BaseModel):
+    """What one rule of the model changed about the labels of an image."""
+
+    rule: str = Field(description="The rule in words.")
+    added: list[str] = Field(description="What it gives although the probability is below the threshold.")
+    removed: list[str] = Field(description="What it leaves out although the probability reaches the threshold.")
+
+
+class DecisionAnswer(BaseModel):
+    """The labels of one image for thresholds that were moved."""
+
+    labels: list[str] = Field(description="The labels in order of their margin above the threshold.")
+    probabilities: dict[str, float] = Field(description="Of the given labels.")
+    thresholds: dict[str, float] = Field(description="Of the given labels: the moved one, or the model's.")
+    by_rules: list[RuleEffectAnswer] = Field(description="What rules changed; the list is empty where none did.")
+    notes: list[str] = Field(description="What the model no longer promises with moved thresholds.")
+    model: str = Field(description="The digest of the model whose policy decided.")
+    needs_person: bool = Field(
+        default=False, description="Whether a person should look at the image; only where the model abstains."
+    )
+
+
 class LabelThreshold(BaseModel):
     """A label and from which probability it is given."""
 
@@ -147,6 +169,66 @@ EXPLAIN_BODY: dict[str, Any] = {
     }
 }
 """What `POST /explain` takes."""
+
+DECIDE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The decision for a table of probabilities, or a list with one for each table of a list.",
+        "model": DecisionAnswer | list[DecisionAnswer],
+        "content": {
+            "application/json": {
+                "example": {
+                    "labels": ["dog", "animal"],
+                    "probabilities": {"dog": 0.75, "animal": 0.75},
+                    "thresholds": {"dog": 0.625, "animal": 0.875},
+                    "by_rules": [{"rule": "dog implies animal", "added": ["animal"], "removed": []}],
+                    "notes": [],
+                    "model": "7f00963c20097029",
+                }
+            }
+        },
+    },
+    400: {"description": "The body is empty, or no JSON in UTF-8.", "model": ErrorAnswer},
+    408: {"description": "The body did not arrive in time.", "model": ErrorAnswer},
+    413: {"description": "The body is larger than 2 MB, or has more than 32 images.", "model": ErrorAnswer},
+    415: {"description": "The Content-Type is not application/json.", "model": ErrorAnswer},
+    422: {
+        "description": "A label is unknown, missing or stands twice, a number is none from 0 to 1, or the JSON is not "
+        "of this shape or has more than 32 tables and lists in one another.",
+        "model": ErrorAnswer,
+    },
+    503: {"description": "Busy: try again after Retry-After seconds.", "model": ErrorAnswer},
+}
+"""What `POST /decide` answers."""
+
+_SHARES: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}}
+
+DECIDE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The probabilities of all labels, as /predict?all_probabilities=true shows them, of one image "
+        "or of up to 32; and the thresholds that are moved. At most 2 MB.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "probabilities": {
+                            "anyOf": [_SHARES, {"type": "array", "items": _SHARES, "minItems": 1, "maxItems": 32}]
+                        },
+                        "thresholds": _SHARES,
+                    },
+                    "required": ["probabilities"],
+                    "additionalProperties": False,
+                },
+                "example": {
+                    "probabilities": {"animal": 0.75, "dog": 0.75, "car": 0.125},
+                    "thresholds": {"dog": 0.625, "animal": 0.875},
+                },
+            }
+        },
+    }
+}
+"""What `POST /decide` takes; the handler reads the body itself, to bound it before it is JSON."""
 
 GUARD_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"description": "The server has a token and the request has not.", "model": ErrorAnswer},
