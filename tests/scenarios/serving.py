@@ -37,10 +37,14 @@ class Served:
         """The processes that decode."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def wait_until_said(self, text: str, seconds: float = 30) -> None:
-        """Wait for words in the log."""
+    def count_said(self, text: str) -> int:
+        """Return how many lines of the log have these words."""
+        return sum(text in line for line in self.said)
+
+    def wait_until_said(self, text: str, seconds: float = 30, num: int = 1) -> None:
+        """Wait for words in the log, or for so many lines that have them."""
         until = time.monotonic() + seconds
-        while not any(text in line for line in self.said):
+        while self.count_said(text) < num:
             assert time.monotonic() < until, self.said
             time.sleep(0.02)
 
@@ -75,7 +79,12 @@ def serve(model: Path, *flags: str) -> Iterator[Served]:
 
 
 def ask_once(port: int, image: bytes) -> str:
-    """Post an image over a connection of its own; return the status, or what became of it.
+    """Post an image over a connection of its own; return the status, or what became of it."""
+    return ask_for_answer(port, image)[0]
+
+
+def ask_for_answer(port: int, image: bytes) -> tuple[str, bytes]:
+    """Post an image over a connection of its own; return the status, or what became of it, and the body.
 
     `refused`: nobody listens, so the request was never accepted. `lost`: it was sent, and no whole answer came.
     """
@@ -83,14 +92,13 @@ def ask_once(port: int, image: bytes) -> str:
     try:
         connection.connect()
     except OSError:
-        return "refused"
+        return "refused", b""
     try:
         connection.request("POST", "/predict", image, {"Content-Type": "image/png"})
         response = connection.getresponse()
-        response.read()
-        return str(response.status)
+        return str(response.status), response.read()
     except (OSError, http.client.HTTPException):
-        return "lost"
+        return "lost", b""
     finally:
         connection.close()
 
@@ -100,6 +108,7 @@ class Traffic:
 
     def __init__(self, port: int, image: bytes, num_threads: int = 4) -> None:
         self.outcomes: Counter[str] = Counter()
+        self.bodies: Counter[bytes] = Counter()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(port, image)) for _ in range(num_threads)]
 
@@ -122,8 +131,9 @@ class Traffic:
 
     def _ask(self, port: int, image: bytes) -> None:
         while not self._stop.is_set():
-            outcome = ask_once(port, image)
+            outcome, body = ask_for_answer(port, image)
             self.outcomes[outcome] += 1
+            self.bodies[body] += 1
             if outcome == "refused":
                 return
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 from tests.inference.conftest import write_bundle
 
+from manylabel.bundle.bundle import Bundle, hash_file, load_bundle
+from manylabel.bundle.tuned import write_manifest
 from manylabel.server import app
 from manylabel.server.app import Service, build_app
 from manylabel.server.counters import Counters
@@ -41,6 +46,27 @@ def linger_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("served") / "bundle")
+
+
+def write_turned_bundle(folder: Path) -> Path:
+    """Write a bundle of the same shapes with other labels, whose network gives its answers in another order.
+
+    The labels of one of both with the network of the other would call red something else.
+    """
+    bundle = load_bundle(write_bundle(folder, names=("vert", "bleu", "rouge"), thresholds=(0.25, 0.75, 0.5)))
+    network = onnx.load(bundle.onnx_path)
+    (weights,) = (tensor for tensor in network.graph.initializer if tensor.name == "weights")
+    turned_CL = np.roll(onnx.numpy_helper.to_array(weights), -1, axis=1)
+    weights.CopyFrom(onnx.numpy_helper.from_array(turned_CL, "weights"))
+    onnx.save(network, bundle.onnx_path)
+    write_own_manifest(bundle)
+    return folder
+
+
+def write_own_manifest(bundle: Bundle) -> None:
+    """Let the manifest of a bundle describe the network that lies beside it."""
+    manifest = replace(bundle.manifest, files={"model.onnx": hash_file(bundle.onnx_path)})
+    (bundle.folder / "manifest.json").write_text(write_manifest(manifest), "utf-8")
 
 
 def build_service(folder: Path, **settings: Any) -> Service:

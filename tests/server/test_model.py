@@ -6,11 +6,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.inference.conftest import write_bundle
+from tests.server.conftest import RED, write_turned_bundle
 
+from manylabel.bundle.tuned import replace_folder
 from manylabel.errors import BundleError
+from manylabel.inference import predictor
+from manylabel.server import model
 from manylabel.server.counters import Counters
 from manylabel.server.model import ModelPlace, load_checked
 
@@ -64,3 +69,40 @@ def test_another_model_is_taken_whole(folder: Path) -> None:
 def test_a_path_without_a_model_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no model in this folder"):
         load_checked(str(tmp_path))
+
+
+def replace_while_loading(folder: Path, monkeypatch: pytest.MonkeyPatch, num_times: int) -> None:
+    """Put other bundles, in turn, in the place of one after its manifest was read and before its network is."""
+    others = [
+        make(folder.with_name(f"other{number}"))
+        for number, make in enumerate([write_turned_bundle, write_bundle] * num_times)
+    ]
+    waiting = others[:num_times]
+    open_engine = predictor.open_engine
+
+    def open_later(path: Path, engine: str, num_threads: int | None) -> Any:
+        if waiting:
+            replace_folder(folder, waiting.pop(0))
+        return open_engine(path, engine, num_threads)
+
+    monkeypatch.setattr(predictor, "open_engine", open_later)
+    monkeypatch.setattr(model, "_PAUSE_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("num_times", [1, 2, 5])
+def test_labels_of_one_model_never_go_with_the_network_of_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, num_times: int
+) -> None:
+    replace_while_loading(folder, monkeypatch, num_times)
+    loaded = load_checked(str(folder))
+    answer = loaded.predictor.predict(RED)
+    assert answer.labels == (("rouge",) if num_times % 2 else ("red",))
+    assert loaded.digest == load_checked(str(folder)).digest
+
+
+def test_a_model_that_is_replaced_again_and_again_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = ModelPlace(str(folder), Counters())
+    before = place.current
+    replace_while_loading(folder, monkeypatch, 30)
+    assert not place.reload()
+    assert place.current is before

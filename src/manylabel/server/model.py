@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import logging
+import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from manylabel.bundle.bundle import MANIFEST_NAME, ONNX_NAME
 from manylabel.errors import BundleError, ManylabelError, build_message
 from manylabel.inference.predictor import Predictor, load
 from manylabel.server.counters import Counters
 
 log = logging.getLogger("manylabel.server")
+
+_NUM_TRIES = 20
+_PAUSE_SECONDS = 0.1
+
+_MODEL_FILES = ("", MANIFEST_NAME, ONNX_NAME, f"bundle/{MANIFEST_NAME}", f"bundle/{ONNX_NAME}")
+"""What a model is read from, below its path: a file of its own, a bundle, or the bundle of a run."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ def load_checked(path: str, engine: str = "onnxruntime") -> ServedModel:
     Raises:
         BundleError: there is no bundle, it is damaged, or it gives no probabilities.
     """
-    predictor = load(path, num_threads=1, engine=engine)
+    predictor = _load_unmixed(path, engine)
     if predictor.engine_choice is not None:
         log.warning(predictor.engine_choice.describe())
     size = (predictor.preprocess.height_px, predictor.preprocess.width_px, 3)
@@ -66,6 +76,42 @@ def load_checked(path: str, engine: str = "onnxruntime") -> ServedModel:
             build_message(path, "the model gives no probabilities for a grey image", do="Export the model again")
         )
     return ServedModel(predictor, dict(answer.thresholds))
+
+
+def _load_unmixed(path: str, engine: str) -> Predictor:
+    """Load a model whose files were not replaced meanwhile: the labels of one may not go with the network of another.
+
+    Raises:
+        BundleError: there is no bundle, it is damaged, or it is replaced again and again.
+    """
+    for _ in range(_NUM_TRIES):
+        before = _identify_files(path)
+        try:
+            predictor = load(path, num_threads=1, engine=engine)
+        except (ManylabelError, OSError):
+            if _identify_files(path) == before:
+                raise
+        else:
+            if _identify_files(path) == before:
+                return predictor
+        time.sleep(_PAUSE_SECONDS)
+    problem = "the model is replaced again and again while it is read"
+    raise BundleError(build_message(path, problem, do="Load it when it stays as it is"))
+
+
+def _identify_files(path: str) -> list[tuple[int, ...] | None]:
+    """Return what tells each file of a model from one that takes its place; None where there is none."""
+    return [_identify_file(Path(path, name)) for name in _MODEL_FILES]
+
+
+def _identify_file(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if stat.S_ISDIR(found.st_mode):  # other files may come and go there
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class ModelPlace:
