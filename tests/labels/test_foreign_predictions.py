@@ -54,3 +54,10 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, text: str, message: str
         load_foreign_predictions(tmp_path / "theirs.csv")
     with pytest.raises(DataError, match="there is no such table"):
         load_foreign_predictions(tmp_path / "other.csv")
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "others.csv"
+    path.write_bytes(b"\x80\x05,dog\na.jpg,0.5\n")
+    with pytest.raises(DataError, match=r"others\.csv: cannot be read \('utf-8' codec can't decode byte 0x80"):
+        load_foreign_predictions(path)

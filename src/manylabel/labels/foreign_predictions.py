@@ -75,14 +75,15 @@ def _load_table(path: Path) -> Any:
     if not path.is_file():
         raise DataError(build_message(path, "there is no such table of probabilities"))
     try:
-        if path.suffix.lower() == ".parquet":
-            return pyarrow.parquet.ParquetFile(path).read()
-        return pyarrow.csv.read_csv(path)
-    except (pa.ArrowException, OSError) as error:
+        is_parquet = path.suffix.lower() == ".parquet"
+        table = pyarrow.parquet.ParquetFile(path).read() if is_parquet else pyarrow.csv.read_csv(path)
+        str(table.column_names)  # names are only decoded where they are asked for
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             build_message(path, f"cannot be read ({reason})", expected="CSV with commas, or Parquet")
         ) from error
+    return table
 
 
 def _is_number(kind: Any) -> bool:
