@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from manylabel.errors import ConfigError, DataError, RunError
-from manylabel.inference.batch import WRITERS, open_unfinished, save_answers
+from manylabel.inference.batch import WRITERS, check_replaceable, open_unfinished, save_answers
 from manylabel.inference.prediction import Prediction
 from manylabel.labels.space import LabelSpace
 
@@ -192,6 +193,13 @@ def test_answers_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
         pass
     with open_unfinished(path, {"model": "d1", "images": ["a/"]}, is_resumed=True) as kept:
         assert kept.done == {"a.jpg"}
+
+
+def test_a_parquet_file_of_somebody_else_holds_no_answers_even_without_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "answers.parquet"
+    pq.write_table(pa.table({"image": pa.array([], pa.string()), "price": pa.array([], pa.float32())}), path)
+    with pytest.raises(DataError, match=r"answers\.parquet: there is a file that holds no answers\."):
+        check_replaceable(path)
 
 
 def test_damaged_parts_and_plans_are_one_sentence(tmp_path: Path) -> None:

@@ -155,8 +155,11 @@ def _read_jsonl(path: Path) -> Rows:
 def _read_parquet(path: Path) -> Rows:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=["image", "labels"])
-    yield from zip(table["image"].to_pylist(), table["labels"].to_pylist(), strict=True)
+    with pq.ParquetFile(path) as file:
+        if not {"image", "labels"} <= set(file.schema_arrow.names):
+            raise ValueError("these are no answers")
+        for batch in file.iter_batches(ROWS_PER_PART, columns=["image", "labels"]):
+            yield from zip(batch["image"].to_pylist(), batch["labels"].to_pylist(), strict=True)
 
 
 READERS: Mapping[str, Callable[[Path], Rows]] = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
@@ -179,7 +182,8 @@ def _join_parquet(parts: Sequence[Path], empty: Path, whole: Path) -> None:
 
     with pq.ParquetWriter(whole, pq.read_schema(empty)) as writer:
         for part in parts:
-            writer.write_table(pq.read_table(part))
+            with pq.ParquetFile(part) as file:  # one part's memory, however many there are
+                writer.write_table(file.read(use_threads=False))
 
 
 JOINERS: Mapping[str, Callable[[Sequence[Path], Path, Path], None]] = {
