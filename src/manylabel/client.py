@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from manylabel.errors import ConfigError, RunError, build_message
 from manylabel.inference.prediction import Prediction
+
+if TYPE_CHECKING:
+    from manylabel.decisions.reasons import Decision
 
 ImageFile = str | os.PathLike[str] | bytes
 
@@ -118,6 +121,25 @@ class Client:
         query = _build_query(all_probabilities, top_k)
         answers = self._ask("POST", f"/predict?{query}", body, content_type)
         return [_to_prediction(answer, shown) for answer, (shown, _) in zip(answers, named, strict=True)]
+
+    def decide(
+        self, probabilities: Iterable[Mapping[str, float]], thresholds: Mapping[str, float] | None = None
+    ) -> list[Decision]:
+        """Return the labels of up to 32 images for their probabilities, with other thresholds than the model's.
+
+        Args:
+            probabilities: a table for each image with those of all labels, as `predict` gives them when it is asked to.
+            thresholds: those that are moved, by label; the others stay.
+        Raises:
+            ConfigError: more images than one request takes, or none.
+            ServerError: there is no server, or it could not decide.
+        """
+        tables = [dict(table) for table in probabilities]
+        if not 1 <= len(tables) <= MAX_IMAGES:
+            raise ConfigError(build_message("probabilities", "too many or none", got=len(tables), expected="1 to 32"))
+        question = {"probabilities": tables, "thresholds": dict(thresholds if thresholds is not None else {})}
+        body = json.dumps(question, ensure_ascii=False).encode()
+        return [_to_decision(answer) for answer in self._ask("POST", "/decide", body, "application/json")]
 
     def read_thresholds(self) -> dict[str, float]:
         """Return the labels of the model in their order, each with its threshold."""
@@ -216,4 +238,14 @@ def _to_prediction(answer: Mapping[str, Any], name: str) -> Prediction:
         dict(answer["thresholds"]),
         str(answer["model"]),
         None if answer["error"] is None else dict(answer["error"]),
+        answer.get("needs_person"),
     )
+
+
+def _to_decision(answer: Mapping[str, Any]) -> Decision:
+    from manylabel.decisions.reasons import Decision, RuleEffect  # numpy: asking for predictions does without
+
+    effects = [
+        RuleEffect(effect["rule"], tuple(effect["added"]), tuple(effect["removed"])) for effect in answer["by_rules"]
+    ]
+    return Decision(tuple(answer["labels"]), tuple(effects), answer.get("needs_person"))

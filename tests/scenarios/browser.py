@@ -75,13 +75,14 @@ class Page:
         self.tell("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
     def press(self, key: str, times: int = 1) -> None:
-        """Press a key such as Tab, Enter or ArrowRight."""
+        """Press a key such as Tab, Enter or ArrowRight, and wait until the page has done what that asks for."""
         codes = {"Tab": 9, "Enter": 13, "ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, " ": 32}
         text = {"Enter": "\r", " ": " "}.get(key, "")
         for _ in range(times):
             for kind in ("keyDown", "keyUp"):
                 given = {"text": text} if text and kind == "keyDown" else {}
                 self.tell("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=codes[key], **given)
+        self.wait_for("!document.querySelector('[aria-busy=true]')")
 
     def save_picture(self, path: Path) -> None:
         """Write what the tab shows as a PNG."""

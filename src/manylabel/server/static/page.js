@@ -1,9 +1,16 @@
-// The page to try a model: sends images to this server and shows its labels; thresholds can be moved, on this page only.
+// The page to try a model: sends images to this server and shows its labels. Thresholds can be moved, on this page only:
+// which labels that gives is decided by the server, which knows the rules of the model.
 "use strict";
 
 const ROWS_SHOWN = 8;
+const NAMES_SHOWN = 3;
+const RULES_SHOWN = 4;
 const SENT_AT_ONCE = 4;
 const MAX_TRIES = 6;
+const DECIDED_AT_ONCE = 32; // images in one question to /decide
+const DECIDE_CHARACTERS = 400_000; // far below the 2 MB that the server takes, whatever the letters are
+const DECIDE_AFTER_MS = 40; // a slider that is dragged tells of each pixel
+const DECIDE_WITHIN_MS = 15_000;
 
 const byId = (id) => document.getElementById(id);
 const own = new Map(); // label -> the model's threshold
@@ -45,13 +52,13 @@ async function readModel() {
   byId("model").textContent = `${count(own.size, "label", "labels")} · model ${answer.model}`;
 }
 
-async function send(file, path = "/predict?all_probabilities=true") {
+function send(file, path = "/predict?all_probabilities=true") {
+  return post(path, file.type.startsWith("image/") ? file.type : "application/octet-stream", file);
+}
+
+async function post(path, type, body, options = {}) {
   for (let tries = 1; ; tries += 1) {
-    const response = await ask(path, {
-      method: "POST",
-      headers: { "Content-Type": file.type.startsWith("image/") ? file.type : "application/octet-stream" },
-      body: file,
-    });
+    const response = await ask(path, { ...options, method: "POST", headers: { "Content-Type": type }, body });
     const answer = await response.json();
     const isBusy = response.status === 503 || response.status === 429;
     if (!isBusy || tries === MAX_TRIES) return answer;
@@ -90,6 +97,8 @@ class Card {
   constructor(file) {
     this.file = file;
     this.answer = null;
+    this.decision = null;
+    this.unmoved = null; // what was decided with the model's own thresholds
     this.explained = "";
     this.rows = new Map();
     this.element = byId("card").content.firstElementChild.cloneNode(true);
@@ -100,7 +109,7 @@ class Card {
     image.addEventListener("error", () => this.find(".photo").classList.add("blank"));
     image.src = URL.createObjectURL(file);
     this.find(".copy-json").addEventListener("click", () => copy(JSON.stringify(this.describe(), null, 2), "The answer as JSON"));
-    this.find(".copy-curl").addEventListener("click", () => copy(this.writeCurl(), "The command for curl"));
+    this.find(".copy-curl").addEventListener("click", () => copy(this.writeCurl(), moved.size ? "The command for curl, with the model's own thresholds," : "The command for curl"));
     this.find(".remove").addEventListener("click", () => this.remove());
     this.find(".more").addEventListener("click", () => this.showAllRows());
     cards.add(this);
@@ -124,9 +133,15 @@ class Card {
     this.answer = { ...answer, image: this.file.name };
     const { probabilities, thresholds } = answer;
     for (const [label, threshold] of Object.entries(thresholds)) own.set(label, threshold); // the model may have been replaced
-    this.order = Object.keys(probabilities).sort((a, b) => probabilities[b] - thresholds[b] - probabilities[a] + thresholds[a]);
+    const margin = (label) => probabilities[label] - thresholds[label];
+    const given = new Set(answer.labels);
+    const others = Object.keys(probabilities).filter((label) => !given.has(label));
+    this.order = [...answer.labels, ...others.sort((a, b) => margin(b) - margin(a))];
+    this.unmoved = makeDecision({ ...answer, by_rules: [] }, new Map(Object.entries(thresholds)));
+    this.decision = this.unmoved;
     this.addRows(Math.max(ROWS_SHOWN, answer.labels.length));
     this.update();
+    decideSoon();
   }
 
   addRows(number) {
@@ -204,40 +219,73 @@ class Card {
     tellProgress();
   }
 
-  given() {
-    const { probabilities } = this.answer;
-    const margin = (label) => probabilities[label] - thresholdOf(label);
-    return this.order.filter((label) => margin(label) >= 0).sort((a, b) => margin(b) - margin(a));
+  reaches(label, threshold) {
+    return this.answer.probabilities[label] >= Math.fround(threshold); // the server compares numbers of 32 bits
+  }
+
+  // Labels that are given below their thresholds, or left out above them: that is what rules do.
+  isByRule(label) {
+    return this.differs(this.decision, label);
+  }
+
+  differs(decision, label) {
+    return decision.given.has(label) !== this.reaches(label, decision.thresholds.get(label));
+  }
+
+  // Whether the server has to say more than the answer did.
+  isOpen(moves) {
+    if (moves.size) return true;
+    return this.unmoved.by_rules.length === 0 && this.order.some((label) => this.differs(this.unmoved, label));
+  }
+
+  decide(decided, moves) {
+    this.decision = makeDecision(decided, new Map([...this.unmoved.thresholds, ...moves]));
+    if (!moves.size) this.unmoved = this.decision;
   }
 
   update() {
-    if (!this.answer || !this.answer.labels) return;
-    const given = this.given();
+    if (!this.decision) return;
+    const { labels, given: now, by_rules: effects } = this.decision;
     const before = new Set(this.answer.labels);
-    const now = new Set(given);
-    const chips = given.map((label) => makeChip(label, before.has(label) ? "" : "plus"));
-    chips.push(...this.answer.labels.filter((label) => !now.has(label)).map((label) => makeChip(label, "minus")));
+    const chips = labels.map((label) => makeChip(label, before.has(label) ? "" : "plus", this.isByRule(label)));
+    const gone = this.answer.labels.filter((label) => !now.has(label));
+    chips.push(...gone.map((label) => makeChip(label, "minus", this.isByRule(label))));
+    const left = this.order.filter((label) => !now.has(label) && !before.has(label) && this.isByRule(label));
+    if (left.length <= NAMES_SHOWN) chips.push(...left.map((label) => makeChip(label, "left", true)));
     this.find(".given").replaceChildren(...chips);
-    this.find(".note").textContent = given.length ? "" : "None of the labels.";
-    for (const [label, row] of this.rows) {
-      const threshold = thresholdOf(label);
-      row.classList.toggle("is-given", now.has(label));
-      row.classList.toggle("is-changed", moved.has(label));
-      const slider = row.querySelector("input");
-      slider.value = threshold;
-      const probability = this.answer.probabilities[label];
-      row.querySelector("output").textContent = compare(probability, threshold, now.has(label));
-      const state = now.has(label) ? "given" : "not given";
-      slider.setAttribute("aria-valuetext", `${threshold.toFixed(3)}, probability ${probability.toFixed(3)}, ${state}`);
-    }
+    const lines = effects.slice(0, RULES_SHOWN).map(describeEffect);
+    if (effects.length > RULES_SHOWN) lines.push(`and ${count(effects.length - RULES_SHOWN, "more rule", "more rules")}`);
+    this.find(".why").replaceChildren(...lines.map(makeItem));
+    const notes = [labels.length ? "" : "None of the labels.", this.decision.needs_person ? "A person should look at it." : ""];
+    this.find(".note").textContent = notes.filter(Boolean).join(" ");
+    for (const [label, row] of this.rows) this.updateRow(label, row, now.has(label));
+  }
+
+  updateRow(label, row, isGiven) {
+    const threshold = thresholdOf(label);
+    const probability = this.answer.probabilities[label];
+    row.classList.toggle("is-given", isGiven);
+    row.classList.toggle("is-changed", moved.has(label));
+    const slider = row.querySelector("input");
+    slider.value = threshold;
+    const rule = this.isByRule(label) ? "by a rule" : "";
+    const output = row.querySelector("output");
+    output.textContent = compare(probability, threshold, this.reaches(label, threshold));
+    if (rule) output.append(makeSmall(rule));
+    const state = `${isGiven ? "given" : "not given"} ${rule}`.trim();
+    slider.setAttribute("aria-valuetext", `${threshold.toFixed(3)}, probability ${probability.toFixed(3)}, ${state}`);
   }
 
   describe() {
-    if (!this.answer.labels) return this.answer;
-    const labels = this.given();
-    const pick = (value) => Object.fromEntries(labels.map((label) => [label, value(label)]));
+    if (!this.decision) return this.answer;
+    const { labels, thresholds } = this.decision;
     const { image, model, error, probabilities } = this.answer;
-    return { image, labels, probabilities: pick((label) => probabilities[label]), thresholds: pick(thresholdOf), model, error };
+    const pick = (value) => Object.fromEntries(labels.map((label) => [label, value(label)]));
+    const shown = {
+      image, labels, probabilities: pick((label) => probabilities[label]), thresholds: pick((label) => thresholds.get(label)), model, error,
+    };
+    const { needs_person } = this.decision;
+    return needs_person === undefined ? shown : { ...shown, needs_person };
   }
 
   writeCurl() {
@@ -260,19 +308,48 @@ class Card {
   }
 }
 
-function compare(probability, threshold, isGiven) {
+// What is shown of an image: an answer of /predict or /decide, and all thresholds that it was decided with.
+function makeDecision({ labels, by_rules, needs_person }, thresholds) {
+  return { labels, by_rules, needs_person, thresholds, given: new Set(labels) };
+}
+
+function compare(probability, threshold, isReached) {
   // As many digits as it takes to see which is larger.
   let digits = 2;
   while (digits < 7 && probability.toFixed(digits) === threshold.toFixed(digits)) digits += 1;
-  return `${probability.toFixed(digits)} ${isGiven ? "≥" : "<"} ${threshold.toFixed(digits)}`;
+  return `${probability.toFixed(digits)} ${isReached ? "≥" : "<"} ${threshold.toFixed(digits)}`;
 }
 
-function makeChip(label, change) {
-  const chip = document.createElement("li");
-  chip.textContent = change === "plus" ? `+ ${label}` : label;
+function makeItem(text) {
+  const item = document.createElement("li");
+  item.textContent = text;
+  return item;
+}
+
+function makeSmall(text) {
+  const small = document.createElement("small");
+  small.textContent = text;
+  return small;
+}
+
+function makeChip(label, change, isByRule) {
+  const chip = makeItem(change === "plus" ? `+ ${label}` : label);
   if (change) chip.className = change;
-  if (change === "minus") chip.title = "no longer given";
+  if (change === "minus" || change === "left") {
+    const name = document.createElement("s");
+    name.textContent = label;
+    chip.replaceChildren(name);
+    chip.title = change === "minus" ? "no longer given" : "not given";
+  }
+  if (isByRule) chip.append(" ", makeSmall("by a rule"));
   return chip;
+}
+
+function describeEffect({ rule, added, removed }) {
+  const list = (labels) => (labels.length > NAMES_SHOWN
+    ? `${labels.slice(0, NAMES_SHOWN).join(", ")} and ${labels.length - NAMES_SHOWN} more` : labels.join(", "));
+  const parts = [added.length ? `adds ${list(added)}` : "", removed.length ? `leaves out ${list(removed)}` : ""];
+  return `Rule “${rule}”: ${parts.filter(Boolean).join(", ")}.`;
 }
 
 // --- thresholds ----------------------------------------------------------------------------------------------------
@@ -280,8 +357,100 @@ function makeChip(label, change) {
 function moveThreshold(label, value) {
   if (Math.abs(value - own.get(label)) < 0.0005) moved.delete(label);
   else moved.set(label, value);
-  for (const card of cards) card.update();
+  showMoved();
+}
+
+function resetThresholds() {
+  moved.clear();
+  showMoved();
+  byId("files").focus();
+}
+
+// Marks move at once, labels when the server has decided; where nothing is moved it has done so before.
+function showMoved() {
+  for (const card of cards) {
+    if (!moved.size && card.decision) card.decision = card.unmoved;
+    card.update();
+  }
   tellChanges();
+  decideSoon();
+}
+
+let isDeciding = false;
+let isStale = false;
+
+// One question at a time; what is moved meanwhile is asked next, so that the newest answer is the last.
+async function decideSoon() {
+  isStale = true;
+  if (isDeciding) return;
+  isDeciding = true;
+  while (isStale) {
+    if (listOpen(moved).length) {
+      byId("images").setAttribute("aria-busy", "true");
+      await new Promise((wake) => setTimeout(wake, DECIDE_AFTER_MS));
+    }
+    isStale = false;
+    await decideAll(new Map(moved));
+  }
+  isDeciding = false;
+  byId("images").removeAttribute("aria-busy");
+}
+
+const listOpen = (moves) => [...cards].reverse().filter((card) => card.decision && card.isOpen(moves));
+
+async function decideAll(moves) {
+  let problem = "";
+  const notes = new Set();
+  for (const group of divide(listOpen(moves))) {
+    if (isStale) return;
+    let answers;
+    try {
+      answers = await askToDecide(group, moves);
+    } catch {
+      answers = { error: { message: "The server does not answer." } };
+    }
+    if (isStale) return;
+    if (answers.error) {
+      problem = answers.error.message;
+      break;
+    }
+    group.forEach((card, place) => {
+      if (answers[place].model === card.answer.model) card.decide(answers[place], moves);
+      else problem = "The server has another model now: add the images again.";
+      for (const note of answers[place].notes) notes.add(note);
+      card.update();
+    });
+  }
+  tellProblem(moves.size ? problem : "");
+  byId("notes").textContent = [...notes].join(" ");
+  tellChanges();
+}
+
+function askToDecide(group, moves) {
+  const probabilities = group.map((card) => card.answer.probabilities);
+  const body = JSON.stringify({ probabilities, thresholds: Object.fromEntries(moves) });
+  return post("/decide", "application/json", body, { signal: AbortSignal.timeout(DECIDE_WITHIN_MS) });
+}
+
+// Cards in groups of which each makes one question that the server takes.
+function divide(open) {
+  const groups = [];
+  let left = 0;
+  for (const card of open) {
+    const size = JSON.stringify(card.answer.probabilities).length;
+    if (!groups.length || groups.at(-1).length === DECIDED_AT_ONCE || size > left) {
+      groups.push([]);
+      left = DECIDE_CHARACTERS;
+    }
+    groups.at(-1).push(card);
+    left -= size;
+  }
+  return groups;
+}
+
+function tellProblem(problem) {
+  byId("undecided").textContent = problem && `${problem} The labels are those of before.`;
+  byId("again").hidden = !problem;
 }
 
 function tellChanges() {
@@ -290,19 +459,12 @@ function tellChanges() {
   if (moved.size > 3) lines.push(`${moved.size - 3} more`);
   let numChanged = 0;
   for (const card of cards) {
-    if (!card.answer || !card.answer.labels) continue;
-    const now = card.given();
+    if (!card.decision) continue;
+    const now = card.decision.labels;
     const before = new Set(card.answer.labels);
     if (now.length !== before.size || now.some((label) => !before.has(label))) numChanged += 1;
   }
   byId("changed").textContent = `${lines.join(", ")}: ${count(numChanged, "image has", "images have")} other labels.`;
-}
-
-function resetThresholds() {
-  moved.clear();
-  for (const card of cards) card.update();
-  tellChanges();
-  byId("files").focus();
 }
 
 // --- copying -------------------------------------------------------------------------------------------------------
@@ -329,6 +491,7 @@ async function copy(text, what) {
 
 byId("files").addEventListener("change", (event) => { addFiles(event.target.files); event.target.value = ""; });
 byId("reset").addEventListener("click", resetThresholds);
+byId("again").addEventListener("click", () => { byId("reset").focus(); decideSoon(); });
 byId("copy-thresholds").addEventListener("click", () => {
   const all = Object.fromEntries([...own.keys()].map((label) => [label, thresholdOf(label)]));
   copy(JSON.stringify(all, null, 2), "Every threshold as JSON");
