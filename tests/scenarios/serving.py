@@ -106,9 +106,10 @@ def ask_for_answer(port: int, image: bytes) -> tuple[str, bytes]:
 class Traffic:
     """Threads that ask again and again until they are told to stop, or nobody listens any more."""
 
-    def __init__(self, port: int, image: bytes, num_threads: int = 4) -> None:
+    def __init__(self, port: int, image: bytes, num_threads: int = 4, pause_seconds: float = 0.0) -> None:
         self.outcomes: Counter[str] = Counter()
         self.bodies: Counter[bytes] = Counter()
+        self._pause_seconds = pause_seconds
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(port, image)) for _ in range(num_threads)]
 
@@ -136,6 +137,7 @@ class Traffic:
             self.bodies[body] += 1
             if outcome == "refused":
                 return
+            self._stop.wait(self._pause_seconds)
 
 
 def stop(served: Served, number: int = signal.SIGTERM, seconds: float = 30) -> int:

@@ -168,20 +168,6 @@ def test_a_reload_takes_a_good_model_and_no_bad_one_while_requests_go_on(model: 
     assert set(traffic.outcomes) == {"200"}
 
 
-def test_clients_that_stop_in_the_middle_do_not_stop_the_others(model: Path) -> None:
-    with serve(model) as served, contextlib.ExitStack() as stack:
-        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: image/png\r\n"
-        slow = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60)) for _ in range(100)
-        ]
-        for number, connection in enumerate(slow):
-            half = b"" if number % 2 else b"Content-Length: 100000\r\n\r\nabc"
-            connection.sendall(head.encode() + half)
-        assert [ask_once(served.port, RED) for _ in range(20)] == ["200"] * 20
-        answers = [connection.recv(4096)[:12] for connection in slow]
-        assert answers == [b"HTTP/1.1 408", b""] * 50
-
-
 def test_a_port_that_is_taken_ends_the_start_with_one_line(model: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -427,6 +427,7 @@ def test_it_needs_the_token_and_room_in_the_queue_and_is_counted(model_folder: P
         assert post_body(client, body, **granted).json()["labels"] == ["red"]
         assert client.get("/decide", headers=granted).status_code == 405
         ticket = service.admission.admit(30, lambda: False)
+        ticket.add_images(1)
         busy = post_body(client, body, **granted)
         assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
         ticket.release()

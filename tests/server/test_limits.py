@@ -13,8 +13,15 @@ from manylabel.server import limits
 from manylabel.server.limits import MAX_BODY_BYTES, Admission, RequestError, Ticket, read_body
 
 
-def admit(admission: Admission) -> Ticket:
+def let_in(admission: Admission) -> Ticket:
     return admission.admit(30, lambda: False)
+
+
+def admit(admission: Admission) -> Ticket:
+    """Return the ticket of a request whose body has come."""
+    ticket = let_in(admission)
+    ticket.add_images(1)
+    return ticket
 
 
 def test_images_are_admitted_up_to_the_bound_and_again_when_one_has_gone() -> None:
@@ -70,12 +77,22 @@ def read(blocks: list[Any], declared: str | None = None, admission: Admission | 
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": block, "more_body": bool(waiting)}
 
-    return asyncio.run(read_body(receive, declared, admit(admission if admission is not None else Admission(1))))
+    return asyncio.run(read_body(receive, declared, let_in(admission if admission is not None else Admission(1))))
 
 
 def test_a_body_comes_out_as_it_was_sent() -> None:
     assert read([b"ab", b"", b"c"]) == b"abc"
     assert read([b"abc"], declared="3") == b"abc"
+
+
+def test_a_body_takes_a_place_in_the_queue_when_it_is_complete_and_not_before() -> None:
+    admission = Admission(2)
+    slow = [let_in(admission) for _ in range(100)]
+    slow[0].add_bytes(10)
+    assert read([b"abc"], admission=admission) == read([b"abc"], admission=admission) == b"abc"
+    assert admission.num_images == 2
+    with pytest.raises(RequestError, match="The queue of 2 images is full"):
+        slow[0].add_images(1)
 
 
 @pytest.mark.parametrize(

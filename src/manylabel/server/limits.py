@@ -81,14 +81,22 @@ class Admission:
         self.num_bytes = 0
 
     def admit(self, deadline_seconds: float, is_gone: Callable[[], bool]) -> Ticket:
-        """Take on one image.
+        """Return the ticket of a request that there is room for; it holds nothing until its body comes.
 
         Raises:
-            RequestError: 503, there are as many as the server takes on.
+            RequestError: 503, there are as many images as the server takes on.
         """
-        ticket = Ticket(self, time.monotonic() + deadline_seconds, is_gone)
-        ticket.add_images(1)
-        return ticket
+        self.check_room(1)
+        return Ticket(self, time.monotonic() + deadline_seconds, is_gone)
+
+    def check_room(self, num: int) -> None:
+        """Stop where there is no room for so many images more.
+
+        Raises:
+            RequestError: 503, there is none.
+        """
+        if self.num_images + num > self.max_images:
+            raise RequestError.for_now("busy", f"The queue of {self.max_images} images is full; try again soon.")
 
 
 class Ticket:
@@ -112,10 +120,7 @@ class Ticket:
         Raises:
             RequestError: 503, there are as many as the server takes on.
         """
-        if self._admission.num_images + num > self._admission.max_images:
-            raise RequestError.for_now(
-                "busy", f"The queue of {self._admission.max_images} images is full; try again soon."
-            )
+        self._admission.check_room(num)
         self._admission.num_images += num
         self._num_images += num
 
@@ -140,10 +145,13 @@ class Ticket:
 async def read_body(
     receive: Callable[[], Any], declared_length: str | None, ticket: Ticket, max_bytes: int = MAX_BODY_BYTES
 ) -> bytes:
-    """Return the body of a request, counted while it arrives, whatever its head says.
+    """Return the body of a request, counted while it arrives, whatever its head says, and take a place in the queue.
+
+    The place is taken at the end: clients that send slowly, or nothing, keep nobody out.
 
     Raises:
-        RequestError: 400 empty or the client went away, 408 too slow, 413 too large, 503 no memory left for it.
+        RequestError: 400 empty or the client went away, 408 too slow, 413 too large, 503 no memory left for it, or no
+            place.
     """
     if declared_length is not None and declared_length.isdecimal() and int(declared_length) > max_bytes:
         raise _too_large(max_bytes)
@@ -168,6 +176,7 @@ async def read_body(
         has_more = message.get("more_body", False)
     if num_bytes == 0:
         raise RequestError(400, "empty", "The body is empty; send what the path takes, such as the bytes of an image.")
+    ticket.add_images(1)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 

@@ -95,6 +95,8 @@ def _set_up_log(quiet: bool) -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+    # What is wrong with a form is told to its client: the parser's own lines would let anybody fill the log.
+    logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
 async def _serve(service: Service, listener: socket.socket) -> int:
