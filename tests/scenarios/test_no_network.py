@@ -6,6 +6,7 @@ user have an empty network (Linux, `unshare`), the commands run in one, so that 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -118,6 +119,22 @@ def test_a_server_asks_nobody(tries: Path, tmp_path: Path) -> None:
     Image.new("RGB", (20, 12), (255, 0, 0)).save(tmp_path / "red.png")
     call("-c", ASK_SERVER, write_bundle(tmp_path / "bundle"), tmp_path / "red.png")
     assert tries.read_text("utf-8") == ""
+
+
+def test_openvino_asks_nobody_and_keeps_no_number_of_the_user(
+    tries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Left alone, importing it tells Google Analytics so, with a number kept in the home folder.
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MANYLABEL_CACHE", str(tmp_path / "cache"))
+    Image.new("RGB", (20, 12), (255, 0, 0)).save(tmp_path / "red.png")
+    bundle = write_bundle(tmp_path / "bundle")
+    told = call("-m", "manylabel", "predict", bundle, tmp_path / "red.png", "--engine", "openvino")
+    assert "red.png: red " in told
+    assert tries.read_text("utf-8") == ""
+    assert not (tmp_path / "intel").exists()
 
 
 def test_where_an_empty_network_can_be_had_it_is_empty() -> None:

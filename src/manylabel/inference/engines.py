@@ -84,13 +84,29 @@ class OnnxRuntime:
         return np.asarray(probs_BL, np.float32)
 
 
+def _import_openvino() -> Any:
+    """Return OpenVINO, which is kept from telling Google Analytics that somebody imports it.
+
+    It does so through a package that it can do without, so that package looks absent meanwhile. A program that has
+    imported either by itself has made its own choice.
+    """
+    reporter = "openvino_telemetry"
+    is_hidden = reporter not in sys.modules
+    if is_hidden:
+        sys.modules[reporter] = None  # type: ignore[assignment]  # importing it then fails
+    try:
+        import openvino
+    finally:
+        if is_hidden:
+            del sys.modules[reporter]
+    return openvino
+
+
 class OpenVino:
     """Intel's runtime, on processors, with numbers of 32 bits or, where the processor has them, of 16."""
 
     def __init__(self, path: Path, num_threads: int | None, precision: str = "f32") -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = _import_openvino().Core()
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if num_threads == 1:  # as many answers at once as there are cores: by default they would wait for each other
             settings |= {
@@ -219,9 +235,11 @@ class EngineChoice:
             )
             beside = f"; {others}" if others else "; no other is installed"
             return f"Engine: {ENGINES[self.name].in_words}, {rate:.0f} images/s{beside}."
+        is_exact = ENGINES[self.name].max_difference <= MAX_DIFFERENCE
+        doubt = "" if is_exact else " A label near its threshold may come out otherwise."
         return (
             f"Engine: {ENGINES[self.name].in_words}, {rate:.0f} images/s ({ENGINES[REFERENCE].in_words} "
-            f"{reference:.0f}); probabilities differ by {self.differences[self.name]:.1g} at most."
+            f"{reference:.0f}); probabilities of drawn images differ by {self.differences[self.name]:.1g} at most.{doubt}"
         )
 
 
