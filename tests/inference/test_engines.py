@@ -135,6 +135,17 @@ def test_the_fastest_that_answers_alike_is_taken(
     assert choice.describe().startswith(f"Engine: {expected}, ")
 
 
+@pytest.mark.parametrize(
+    ("limit", "is_said"), [pytest.param(1e-4, False, id="exact"), pytest.param(0.1, True, id="16 bits")]
+)
+def test_what_fewer_bits_may_change_is_said(
+    network: Path, pretend: dict[str, Any], limit: float, is_said: bool
+) -> None:
+    pretend["fill"](onnxruntime=(0.005, 0.0, 0.0), fast=(0.001, 0.0, limit))
+    said = choose_engine(network, SHAPE, 1, None).describe()
+    assert said.endswith("A label near its threshold may come out otherwise.") == is_said
+
+
 def test_a_choice_is_remembered_for_this_network_and_machine(
     network: Path, tmp_path: Path, pretend: dict[str, Any]
 ) -> None:
