@@ -138,7 +138,7 @@ class Client:
         if not 1 <= len(tables) <= MAX_IMAGES:
             raise ConfigError(build_message("probabilities", "too many or none", got=len(tables), expected="1 to 32"))
         question = {"probabilities": tables, "thresholds": dict(thresholds if thresholds is not None else {})}
-        body = json.dumps(question, ensure_ascii=False).encode()
+        body = json.dumps(question).encode()
         return [_to_decision(answer) for answer in self._ask("POST", "/decide", body, "application/json")]
 
     def read_thresholds(self) -> dict[str, float]:
