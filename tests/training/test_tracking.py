@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from accelerate.tracking import GeneralTracker
 
 from manylabel.errors import ConfigError
 from manylabel.training import tracking as module
-from manylabel.training.tracking import TrackerKind, Tracking, parse_track, start_tracking
+from manylabel.training.tracking import TRACKERS, TrackerKind, Tracking, parse_track, start_tracking
 
 
 class FakeTracker(GeneralTracker):
@@ -184,6 +185,35 @@ def test_a_package_that_is_not_installed_is_named_with_what_installs_it(monkeypa
 def test_a_tracker_that_is_named_twice_is_told_once() -> None:
     assert parse_track("tensorboard, tensorboard,") == ["tensorboard"]
     assert parse_track(" , ") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "tracker", "variable", "silent"),
+    [
+        ("mlflow", "MLflowTracker", "MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("wandb", "WandBTracker", "WANDB_ERROR_REPORTING", "false"),
+    ],
+)
+@pytest.mark.parametrize("own_choice", [None, "whatever the user says"])
+def test_a_tracker_reports_nothing_to_its_makers_unless_the_user_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    tracker: str,
+    variable: str,
+    silent: str,
+    own_choice: str | None,
+) -> None:
+    seen = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv(variable, "")  # so that what is set here is put back
+    if own_choice is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, own_choice)
+    monkeypatch.setattr(module, tracker, lambda *_, **__: seen.append(os.environ.get(variable)))
+    TRACKERS[name].build(tmp_path, "first", None)
+    assert seen == [silent if own_choice is None else own_choice]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="mlflow is no part of the tested set")

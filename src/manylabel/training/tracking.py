@@ -42,6 +42,8 @@ def _build_tensorboard(folder: Path, _: str, __: str | None) -> GeneralTracker:
 
 
 def _build_mlflow(folder: Path, run_name: str, run_id: str | None) -> GeneralTracker:
+    # Left alone, importing it asks a server of its makers what to report, and reports it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if "MLFLOW_TRACKING_URI" in os.environ:  # a server of the user's own
         return MLflowTracker(PROJECT, run_id=run_id, run_name=run_name)
     import mlflow
@@ -52,6 +54,8 @@ def _build_mlflow(folder: Path, run_name: str, run_id: str | None) -> GeneralTra
 
 
 def _build_wandb(folder: Path, run_name: str, run_id: str | None) -> GeneralTracker:
+    # Left alone, it looks for a place to report its errors to, offline too.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     folder.mkdir(parents=True, exist_ok=True)
     return WandBTracker(
         os.environ.get("WANDB_PROJECT", PROJECT), name=run_name, id=run_id, dir=str(folder.parent),
