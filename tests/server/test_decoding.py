@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,36 @@ def test_a_decoder_that_dies_idle_is_replaced_and_no_request_meets_it() -> None:
         await pool.decode(b"fine", "y.png", PREPROCESS, ticket())
 
     run_pool(use)
+
+
+def test_starts_that_fail_are_tried_again_after_pauses_which_are_forgotten_once_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second and the third child end before they say that they are there.
+    program = f"""
+import sys
+from pathlib import Path
+number = len(list(Path({str(tmp_path)!r}).iterdir()))
+Path({str(tmp_path)!r}, str(number)).touch()
+if number in (1, 2): sys.exit(1)
+{STUB}"""
+    pauses, sleep = [], asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def use(pool: DecoderPool) -> None:
+        for _ in range(2):
+            (before,) = pool.process_ids
+            os.kill(before, signal.SIGKILL)
+            while pool.process_ids in ([before], []):
+                await sleep(0.01)
+            await pool.decode(b"fine", "y.png", PREPROCESS, ticket())
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    run_pool(use, program)
+    assert pauses == [0, 0.5, 1.5, 0]
 
 
 def test_too_many_deaths_make_the_pool_unhealthy_but_not_unusable(caplog: pytest.LogCaptureFixture) -> None:

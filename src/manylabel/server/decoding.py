@@ -110,7 +110,6 @@ class DecoderPool:
 
     async def _keep(self, decoder: _Decoder) -> None:
         """Wait for the end of a child, say so, and start the next."""
-        pause = 0.0
         while True:
             code = await decoder.process.wait()
             decoder.is_usable = False
@@ -118,6 +117,7 @@ class DecoderPool:
             if self._is_closing:
                 return
             self._note_death(code, decoder.was_ended_by_us)
+            pause = 0.0
             while True:
                 await asyncio.sleep(pause)
                 try:
