@@ -30,6 +30,8 @@ BoolArray = npt.NDArray[np.bool_]
 Float32Array = npt.NDArray[np.float32]
 
 _ROWS_AT_ONCE = 16_384
+_FEW_IMAGES = 16
+"""Of fewer, looking up what their labels imply costs less than a product with the whole matrix."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,8 @@ class RuleSet:
     def _with_implied(self, given_NL: BoolArray) -> BoolArray:
         if not self._has_implications:
             return given_NL.copy()
+        if len(given_NL) < _FEW_IMAGES:
+            return np.array([self.implied_LL[given_L].any(axis=0) for given_L in given_NL]).reshape(given_NL.shape)
         return np.asarray(given_NL.astype(np.float32) @ self.implied_LL.astype(np.float32) > 0)
 
     def _keeps_limits(self, decisions_NL: BoolArray) -> BoolArray:
