@@ -6,6 +6,7 @@ Every public name is loaded when it is first used: importing the package imports
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
     from manylabel.training.loading import build_loader as build_loader
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's builds send what is run to their makers, under a number that they keep in the home folder, unless this
+# is set before it is loaded. Nothing leaves the machine here; whoever sets it has chosen.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULE_OF = {
     "Annotations": "data.annotations",

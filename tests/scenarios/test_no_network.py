@@ -71,11 +71,15 @@ EMPTY_NETWORK = find_empty_network()
 
 @pytest.fixture
 def tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every Python that is started from here writes its tries to connect into this file."""
+    """Every Python that is started from here has an empty home, and writes its tries to connect into this file."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK, "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
     monkeypatch.setenv("TRIES", str(tmp_path / "tries.txt"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(variable, raising=False)
     (tmp_path / "tries.txt").touch()
     return tmp_path / "tries.txt"
 
@@ -121,20 +125,26 @@ def test_a_server_asks_nobody(tries: Path, tmp_path: Path) -> None:
     assert tries.read_text("utf-8") == ""
 
 
-def test_openvino_asks_nobody_and_keeps_no_number_of_the_user(
-    tries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Left alone, importing it tells Google Analytics so, with a number kept in the home folder.
-    if importlib.util.find_spec("openvino") is None:
-        pytest.skip("OpenVINO is not installed")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("MANYLABEL_CACHE", str(tmp_path / "cache"))
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_asks_nobody_and_keeps_no_number_of_the_user(tries: Path, tmp_path: Path, engine: str) -> None:
+    # Left alone, ONNX Runtime reports to Microsoft and OpenVINO to Google Analytics, each with a number in the home.
+    if importlib.util.find_spec(engine) is None:
+        pytest.skip(f"{engine} is not installed")
     Image.new("RGB", (20, 12), (255, 0, 0)).save(tmp_path / "red.png")
     bundle = write_bundle(tmp_path / "bundle")
-    told = call("-m", "manylabel", "predict", bundle, tmp_path / "red.png", "--engine", "openvino")
-    assert "red.png: red " in told
+    assert "red.png: red " in call("-m", "manylabel", "predict", bundle, tmp_path / "red.png", "--engine", engine)
     assert tries.read_text("utf-8") == ""
-    assert not (tmp_path / "intel").exists()
+    assert list((tmp_path / "home").rglob("*")) == []
+
+
+def test_onnxruntime_is_silent_before_it_is_loaded(tries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = "ORT_DISABLE_TELEMETRY"
+    monkeypatch.delenv(variable, raising=False)
+    program = f"import os, manylabel, sys; print(os.environ['{variable}'], 'onnxruntime' in sys.modules)"
+    assert call("-c", program).split() == ["1", "False"]
+    monkeypatch.setenv(variable, "0")
+    assert call("-c", program).split() == ["0", "False"]
+    assert tries.read_text("utf-8") == ""
 
 
 def test_where_an_empty_network_can_be_had_it_is_empty() -> None:
