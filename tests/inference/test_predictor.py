@@ -147,6 +147,19 @@ def test_many_images_are_answered_in_order_and_as_one_by_one(predictor: Predicto
     assert reversed_answers == answers[::-1]
 
 
+def test_a_network_that_was_replaced_since_it_was_loaded_is_not_mixed_in(
+    bundle_folder: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manylabel.inference.predictor.count_cores", lambda: 2)  # many images then open it once more
+    shutil.copytree(bundle_folder, tmp_path / "model")
+    model = load(tmp_path / "model")
+    network = model.bundle.onnx_path
+    network.write_bytes(network.read_bytes() + b"\0")
+    problem = r"model\.onnx: the network was replaced after the model was loaded\. Load the model again\."
+    with pytest.raises(BundleError, match=problem):
+        list(model.predict_many(images))
+
+
 def test_a_reader_may_leave_before_the_end(predictor: Predictor, images: list[Path]) -> None:
     answers = predictor.predict_many(images)
     assert next(answers).image == str(images[0])

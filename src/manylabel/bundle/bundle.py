@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     if missing:
         raise BundleError(build_message(folder / missing[0], "the file is missing", do="Copy the whole bundle folder"))
     check_file(bundle, ONNX_NAME)
-    _check_is_whole(_map_file(bundle.onnx_path), bundle.onnx_path)
+    _check_is_whole(_read_file(bundle.onnx_path), bundle.onnx_path)
     return bundle
 
 
@@ -77,7 +76,7 @@ def _load_onnx_file(path: Path) -> Bundle:
     Raises:
         BundleError: it has none, or they are damaged.
     """
-    network = _map_file(path)
+    network = _read_file(path)
     _check_is_whole(network, path)
     text = get_metadata(network, METADATA_KEY)
     if text is None:
@@ -112,12 +111,9 @@ def _check_is_whole(network: memoryview, path: Path) -> None:
         )
 
 
-def _map_file(path: Path) -> memoryview:
-    """Return the bytes of a file without reading what nobody looks at; it is let go of with the last reference."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+def _read_file(path: Path) -> memoryview:
+    """Return the bytes of a file; not mapped, since a file that somebody shortens meanwhile would end the process."""
+    return memoryview(path.read_bytes())
 
 
 def find_bundle_folder(path: Path) -> Path:
@@ -157,6 +153,18 @@ def check_file(bundle: Bundle, name: str) -> None:
                 path, "the file is not the one its manifest describes", do="Copy the whole bundle folder again"
             )
         )
+
+
+def check_network(bundle: Bundle) -> None:
+    """Stop where the network is not, or no longer, the one that the manifest was read with.
+
+    Raises:
+        BundleError: it is missing, or another one has taken its place.
+    """
+    path = bundle.onnx_path
+    if not path.is_file() or hash_file(path) != bundle.manifest.files.get(ONNX_NAME):
+        problem = "the network was replaced after the model was loaded"
+        raise BundleError(build_message(path, problem, do="Load the model again"))
 
 
 def hash_file(path: Path) -> str:

@@ -239,7 +239,8 @@ class EngineChoice:
         doubt = "" if is_exact else " A label near its threshold may come out otherwise."
         return (
             f"Engine: {ENGINES[self.name].in_words}, {rate:.0f} images/s ({ENGINES[REFERENCE].in_words} "
-            f"{reference:.0f}); probabilities of drawn images differ by {self.differences[self.name]:.1g} at most.{doubt}"
+            f"{reference:.0f}); probabilities of drawn images differ by {self.differences[self.name]:.1g} at most."
+            f"{doubt}"
         )
 
 

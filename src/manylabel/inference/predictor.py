@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from manylabel.bundle.bundle import Bundle, load_bundle
+from manylabel.bundle.bundle import Bundle, check_network, load_bundle
 from manylabel.cores import count_cores
 from manylabel.data.annotations import Annotations
 from manylabel.data.images import ImageError
@@ -99,7 +99,11 @@ class Predictor:
     def predict_many(
         self, images: Iterable[str | os.PathLike[str]], *, top_k: int | None = None
     ) -> Iterator[Prediction]:
-        """Yield a Prediction for each path, in order; images are decoded ahead in threads."""
+        """Yield a Prediction for each path, in order; images are decoded ahead in threads.
+
+        Raises:
+            BundleError: the files of the model were replaced since it was loaded.
+        """
         return self.predict_sources(((str(image), image) for image in images), top_k=top_k)
 
     def predict_sources(
@@ -160,6 +164,7 @@ class Predictor:
                 yield name, self._answer(self._engine, source, name)
             return
         if self._engine_for_many is None:
+            check_network(self.bundle)  # the labels of one model never go with the network of another
             self._engine_for_many = open_engine(self.bundle.onnx_path, self.engine_name, 1)
         engine = self._engine_for_many
         waiting: deque[tuple[str, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
