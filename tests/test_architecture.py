@@ -80,6 +80,8 @@ MORE_LIBRARIES: Mapping[str, set[str]] = {
     "manylabel.labels.predictions": {"pyarrow"},  # predictions on disk are Parquet
     "manylabel.labels.foreign_predictions": {"pyarrow"},  # so are those of other programs, or CSV
     "manylabel.data.demo": {"sklearn"},  # the handwritten digits
+    "manylabel.models.gradient_maps": {"captum"},  # the one place that follows gradients for a picture
+    "manylabel.runs.explain": {"PIL", "safetensors"},  # maps in the size of the image, and the weights of a bundle
     "manylabel.augment.preview": {"matplotlib"},  # the picture of what augmentation does
     "manylabel.training.tracking": {"mlflow"},  # told where its files go; Accelerate writes them
     "manylabel.runs.study": {"optuna"},  # the trials of a search

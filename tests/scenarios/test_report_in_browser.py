@@ -14,6 +14,7 @@ import pytest
 
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.evaluation.evaluate import Report, evaluate_predictions
+from manylabel.evaluation.evidence import Evidence, EvidenceMap, list_worst_mistakes
 from manylabel.evaluation.report.html import save_html
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
@@ -127,6 +128,31 @@ def test_without_scripts_all_labels_and_numbers_are_there(tmp_path: Path) -> Non
         assert browser.evaluate("document.querySelectorAll('#labels-1 tbody tr').length") == 60
         assert browser.evaluate("document.querySelectorAll('button.pick, svg').length") == 0
         assert browser.evaluate("document.querySelector('.label').checkVisibility()") is False
+
+
+def test_maps_of_hostile_names_stand_below_their_images(browser: Any, tmp_path: Path) -> None:
+    report = build_report(HOSTILE)
+    picture_HWC, map_HW = np.full((30, 60, 3), 90, np.uint8), np.eye(8, dtype=np.float32)
+    mistakes = list_worst_mistakes(report)
+    maps = tuple(EvidenceMap(m.image, m.label, picture_HWC, map_HW, (0.5, 0.5), (ATTACK,)) for m in mistakes)
+    evidence = {report.name: Evidence(maps, ATTACK, left_out=ATTACK)}
+    sources = {shown.image: picture_HWC for shown in report.details.worst.images}
+    save_html([report], tmp_path / "report.html", title=ATTACK, sources=sources, evidence=evidence)
+    browser.problems.clear()
+    browser.open(tmp_path / "report.html")
+    assert browser.evaluate("document.title") == ATTACK
+    assert browser.problems == []
+    alts = browser.evaluate("[...document.querySelectorAll('[data-show=worst] img + img')].map(image => image.alt)")
+    assert len(alts) == len(mistakes)
+    assert all(alt.startswith("What speaks for ") for alt in alts)
+    sizes = browser.evaluate(
+        "[...document.querySelectorAll('[data-show=worst] img')].map(image => image.complete && image.naturalWidth)"
+    )
+    assert set(sizes) == {60}
+    assert browser.evaluate("document.querySelector('.scale').checkVisibility()") is True
+    assert browser.evaluate("document.querySelectorAll('[data-show=worst] .doubt').length") == len(mistakes)
+    width = browser.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width[0] <= width[1]
 
 
 @pytest.mark.skipif(not AXE, reason="MANYLABEL_AXE does not name an axe.min.js")

@@ -11,9 +11,10 @@ from manylabel.cli.words import say
 from manylabel.data.annotations import Annotations
 from manylabel.data.regions import Region
 from manylabel.errors import DataError, build_message
-from manylabel.inference.explain import Explanation, count_parts, explain
+from manylabel.inference.explain import Explanation, explain
 from manylabel.inference.picture import check_picture, draw_explanation
 from manylabel.inference.predictor import load
+from manylabel.runs.explain import find_method
 
 
 def run_explain(
@@ -21,19 +22,28 @@ def run_explain(
     image: str,
     labels: str | None,
     out: Path,
+    method: str,
     regions: str | None,
     folder: str | None,
     quiet: bool,
 ) -> int:
-    """Hide parts, draw, and say where the strongest evidence lies."""
+    """Find maps, draw them, and say where the strongest evidence lies."""
+    way = find_method(method)
     check_picture(out, "--out")
     check_output(out, (image, regions))
     predictor = load(model)
     marked = () if regions is None else _find_regions(regions, folder, image)
     chosen = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
     with show_progress(quiet) as tell:
-        tell("stage", {"name": "Hiding parts", "total": count_parts()})
-        explanation = explain(predictor, image, chosen, regions=marked, on_part=lambda: tell("progress", {}))
+        tell("stage", {"name": way.stage, "total": way.num_steps})
+        explanation = explain(
+            predictor,
+            image,
+            chosen,
+            regions=marked,
+            on_part=lambda: tell("progress", {}),
+            find_maps=way.build(predictor),
+        )
     draw_explanation(explanation, out)
     beside = "" if predictor.preprocess.resize == "squash" else ", of what the model sees"
     for label in explanation.labels:

@@ -546,6 +546,14 @@ def explain(
         str | None,
         typer.Option("--labels", metavar="A,B", help="Which labels; by default those that the image is given."),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="hiding: the bundle answers with parts hidden; gradients: torch follows them, with manylabel[train].",
+        ),
+    ] = "hiding",
     regions: Annotated[
         str | None,
         typer.Option("--regions", metavar="DATA", help="A table that says where labels are: maps that miss are noted."),
@@ -553,10 +561,10 @@ def explain(
     folder: Images = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show which parts of an image speak for its labels, by hiding one after the other."""
+    """Show which parts of an image speak for its labels, by hiding one after the other or by gradients."""
     from manylabel.cli.explain import run_explain
 
-    raise typer.Exit(run_explain(model, image, labels, out, regions, folder, quiet))
+    raise typer.Exit(run_explain(model, image, labels, out, method, regions, folder, quiet))
 
 
 @app.command()

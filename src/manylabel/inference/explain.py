@@ -2,6 +2,7 @@
 
 Parts are blurred one after the other, in a coarse and a fine grid, and what a label's log-odds lose is laid where the
 part was. What all labels lose alike is taken off: the map is of what speaks for this label and not for the others.
+Maps that are found otherwise can be given: `manylabel.runs.explain` has the table of ways.
 
 Source: Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", of hiding parts; Petsiuk, Das
     and Saenko 2018, "RISE", of masks with soft edges. Taking the other labels off is ours.
@@ -9,7 +10,7 @@ Source: Zeiler and Fergus 2014, "Visualizing and understanding convolutional net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -33,18 +34,53 @@ MOST_LABELS = 6
 """How many labels are explained where nobody names them."""
 
 _SMALLEST = 1e-6
-_LITTLE = 0.25
-"""Hiding a part that costs less log-odds than this says nothing; 0.25 is 0.56 instead of 0.5."""
+LITTLE = 0.25
+"""A place that costs, or adds, less log-odds than this says nothing; 0.25 is 0.56 instead of 0.5."""
+_LITTLE_IS_HIDDEN = (
+    "Hiding any part costs {labels} little beside the other labels: what speaks for it is spread over the image, or is "
+    "no part of it."
+)
 _ALIKE = 0.9
 """Maps that correlate more than this show the same places."""
+
+
+@dataclass(frozen=True)
+class FoundMaps:
+    """Maps of the evidence for some labels, and what has to be known to read them.
+
+    Shapes: K labels, height and width in pixels of what the network sees.
+
+    Args:
+        maps_KHW: above 0 where a place speaks for the label beside the others, below where it speaks against it.
+        unit: what the numbers are, in at most two short lines: it stands at the scale of the picture.
+        place: the height and width of the smallest place that the maps tell apart, as shares of the image.
+        strong: the number that gets full colour at least: a map of next to nothing is not blown up.
+        is_little_K: the labels for which nothing speaks much.
+        little: the sentence on these, with `{labels}` where they are named.
+        notes: what is doubtful about all of the maps.
+    """
+
+    maps_KHW: Float32Array
+    unit: str
+    place: tuple[float, float]
+    strong: float
+    is_little_K: Sequence[bool]
+    little: str
+    notes: tuple[str, ...] = ()
+
+
+OnPart = Callable[[], None]
+
+FindMaps = Callable[[Image.Image, Sequence[int], OnPart | None], FoundMaps]
+"""A function of (image in the network's size, K columns of labels, what is called after each step) to their maps."""
 
 
 @dataclass(frozen=True)
 class Explanation:
     """The evidence for some labels of an image.
 
-    `maps_KHW` holds for each of `labels` the log-odds that it loses, beside the other labels, where a place is hidden;
-    below 0, hiding it helps. `notes` say what is doubtful about the maps.
+    `maps_KHW` holds for each of `labels` how much a place speaks for it beside the other labels, in `unit`: where parts
+    were hidden, the log-odds that it loses; below 0, hiding the place helps. `doubts` say by label what is doubtful.
 
     Shapes: K labels, height and width in pixels of what the network sees.
     """
@@ -53,13 +89,18 @@ class Explanation:
     labels: tuple[str, ...]
     shown: Image.Image
     maps_KHW: Float32Array
-    notes: tuple[str, ...]
+    doubts: Mapping[str, tuple[str, ...]]
+    unit: str
+    strong: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is doubtful about the maps, each sentence once."""
+        return tuple(dict.fromkeys(note for label in self.labels for note in self.doubts[label]))
 
     def find_peak(self, label: str) -> tuple[float, float]:
         """Return where the evidence for a label is strongest, as shares of width and height from the upper left."""
-        map_HW = self.maps_KHW[self.labels.index(label)]
-        row, column = np.unravel_index(int(map_HW.argmax()), map_HW.shape)
-        return (float(column) + 0.5) / map_HW.shape[1], (float(row) + 0.5) / map_HW.shape[0]
+        return _find_peak(self.maps_KHW[self.labels.index(label)])
 
     def shrink_map(self, label: str, side: int) -> npt.NDArray[np.float64]:
         """Return the map of a label with fewer values, [side, side]: it is no finer than the parts that are hidden."""
@@ -74,7 +115,8 @@ def explain(
     *,
     name: str | None = None,
     regions: Sequence[Region] = (),
-    on_part: Callable[[], None] | None = None,
+    on_part: OnPart | None = None,
+    find_maps: FindMaps | None = None,
 ) -> Explanation:
     """Return what in an image speaks for some labels.
 
@@ -85,6 +127,7 @@ def explain(
         name: what the answer calls the image; by default its path.
         regions: where labels are, in pixels of the image: a map that misses them all is noted.
         on_part: called after each part that was hidden; there are `count_parts()`.
+        find_maps: how maps are found; None hides parts.
 
     Raises:
         ConfigError: a label that the model does not have.
@@ -97,19 +140,27 @@ def explain(
     chosen = _choose_labels(predictor.label_space.names, prediction, labels)
     size_px = predictor.preprocess.width_px, predictor.preprocess.height_px
     shown = predictor.preprocess.resize_image(load_image(image, name=prediction.image, min_size_px=size_px))
-    losses_KHW = map_evidence(
-        predictor.answer_pixels,
-        predictor.preprocess,
-        shown,
-        [predictor.label_space.index(label) for label in chosen],
-        on_part,
-    )
-    notes = (
-        *_note_little(chosen, losses_KHW),
-        *_note_alike(chosen, losses_KHW),
-        *_note_missed(chosen, losses_KHW, regions, image_size_px(image), predictor.preprocess),
-    )
-    return Explanation(prediction, chosen, shown, losses_KHW, notes)
+    find = find_maps if find_maps is not None else build_hiding(predictor)
+    found = find(shown, [predictor.label_space.index(label) for label in chosen], on_part)
+    doubts = _find_doubts(chosen, found, regions, image, predictor.preprocess)
+    return Explanation(prediction, chosen, shown, found.maps_KHW, doubts, found.unit, found.strong)
+
+
+def build_hiding(predictor: Predictor) -> FindMaps:
+    """Return the way to find maps that hides parts: it asks the bundle itself, and works for every model."""
+
+    def find_maps(shown: Image.Image, columns: Sequence[int], on_part: OnPart | None) -> FoundMaps:
+        maps_KHW = map_evidence(predictor.answer_pixels, predictor.preprocess, shown, columns, on_part)
+        return FoundMaps(
+            maps_KHW,
+            unit="log-odds that the label loses, beside the others,\nwhere a place is hidden",
+            place=(1 / max(GRIDS), 1 / max(GRIDS)),
+            strong=1.0,
+            is_little_K=[bool(map_HW.max() < LITTLE) for map_HW in maps_KHW],
+            little=_LITTLE_IS_HIDDEN,
+        )
+
+    return find_maps
 
 
 def count_parts() -> int:
@@ -122,7 +173,7 @@ def map_evidence(
     preprocess: Preprocess,
     shown: Image.Image,
     columns: Sequence[int],
-    on_part: Callable[[], None] | None = None,
+    on_part: OnPart | None = None,
 ) -> Float32Array:
     """Return the log-odds that labels lose, beside the others, where a place is hidden.
 
@@ -135,8 +186,7 @@ def map_evidence(
         columns: the labels to explain.
         on_part: called after each part.
     """
-    blurred = shown.filter(ImageFilter.GaussianBlur(max(shown.size) / 4))
-    pixels_CHW, hidden_CHW = (preprocess.normalise(np.asarray(each)) for each in (shown, blurred))
+    pixels_CHW, hidden_CHW = (preprocess.normalise(np.asarray(each)) for each in (shown, hide_image(shown)))
     whole_L = _to_log_odds(answer(pixels_CHW))
     maps_KHW = np.zeros((len(columns), shown.height, shown.width), np.float32)
     for grid in GRIDS:
@@ -152,6 +202,11 @@ def map_evidence(
                     on_part()
         maps_KHW += sums_KHW / weights_HW / len(GRIDS)
     return maps_KHW
+
+
+def hide_image(shown: Image.Image) -> Image.Image:
+    """Return an image on which nothing can be seen: so blurred that only its colours are left."""
+    return shown.filter(ImageFilter.GaussianBlur(max(shown.size) / 4))
 
 
 def _to_log_odds(probs_L: Float32Array) -> npt.NDArray[np.float64]:
@@ -195,52 +250,62 @@ def _choose_labels(names: Sequence[str], prediction: Prediction, labels: Sequenc
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _note_little(labels: Sequence[str], maps_KHW: Float32Array) -> list[str]:
-    little = [label for label, map_HW in zip(labels, maps_KHW, strict=True) if map_HW.max() < _LITTLE]
-    if not little:
-        return []
+def _find_doubts(
+    labels: Sequence[str], found: FoundMaps, regions: Sequence[Region], image: ImageSource, preprocess: Preprocess
+) -> dict[str, tuple[str, ...]]:
+    """Return what is doubtful about the map of each label; a sentence on several stands at each of them."""
+    doubts: dict[str, list[str]] = {label: list(found.notes) for label in labels}
+    little = [label for label, is_little in zip(labels, found.is_little_K, strict=True) if is_little]
+    for label in little:
+        doubts[label].append(found.little.format(labels=join_names([repr(each) for each in little])))
+    for first, second in _find_alike(labels, found.maps_KHW):
+        note = (
+            f"The maps of {first!r} and {second!r} are nearly the same: the model may see both in one place, or know "
+            "the one by the other."
+        )
+        doubts[first].append(note)
+        doubts[second].append(note)
+    for label in _find_missed(labels, found, regions, image, preprocess):
+        doubts[label].append(
+            f"The strongest evidence for {label!r} lies outside the regions that are marked as {label!r}: the model "
+            "may know it by what stands beside it."
+        )
+    return {label: tuple(notes) for label, notes in doubts.items()}
+
+
+def _find_alike(labels: Sequence[str], maps_KHW: Float32Array) -> list[tuple[str, str]]:
     return [
-        f"Hiding any part costs {join_names([repr(label) for label in little])} little beside the other labels: what "
-        "speaks for it is spread over the image, or is no part of it."
+        (first, second)
+        for (first, one_HW), (second, other_HW) in combinations(zip(labels, maps_KHW, strict=True), 2)
+        if one_HW.std() > 0 and other_HW.std() > 0 and np.corrcoef(one_HW.ravel(), other_HW.ravel())[0, 1] > _ALIKE
     ]
 
 
-def _note_alike(labels: Sequence[str], maps_KHW: Float32Array) -> list[str]:
-    notes = []
-    for (first, one_HW), (second, other_HW) in combinations(zip(labels, maps_KHW, strict=True), 2):
-        if one_HW.std() > 0 and other_HW.std() > 0 and np.corrcoef(one_HW.ravel(), other_HW.ravel())[0, 1] > _ALIKE:
-            notes.append(
-                f"The maps of {first!r} and {second!r} are nearly the same: the model may see both in one place, or "
-                "know the one by the other."
-            )
-    return notes
-
-
-def _note_missed(
-    labels: Sequence[str],
-    maps_KHW: Float32Array,
-    regions: Sequence[Region],
-    size_px: tuple[int, int],
-    preprocess: Preprocess,
+def _find_missed(
+    labels: Sequence[str], found: FoundMaps, regions: Sequence[Region], image: ImageSource, preprocess: Preprocess
 ) -> list[str]:
-    """Note where the strongest evidence lies outside all regions of a label, widened by half a fine part."""
+    """Return the labels whose strongest evidence lies outside all of their regions, widened by half a place."""
     if not regions or preprocess.resize != "squash":
         return []
-    notes = []
-    for label, map_HW in zip(labels, maps_KHW, strict=True):
+    width_px, height_px = image_size_px(image)
+    margin_y, margin_x = height_px * found.place[0] / 2, width_px * found.place[1] / 2
+    missed = []
+    for label, map_HW in zip(labels, found.maps_KHW, strict=True):
         boxes = [box for region in regions if region.label == label and (box := _find_box(region)) is not None]
-        row, column = np.unravel_index(int(map_HW.argmax()), map_HW.shape)
-        x, y = (column + 0.5) / map_HW.shape[1] * size_px[0], (row + 0.5) / map_HW.shape[0] * size_px[1]
-        margin_x, margin_y = size_px[0] / max(GRIDS) / 2, size_px[1] / max(GRIDS) / 2
+        x, y = _find_peak(map_HW)
+        x, y = x * width_px, y * height_px
         if boxes and not any(
             left - margin_x <= x <= left + width + margin_x and top - margin_y <= y <= top + height + margin_y
             for left, top, width, height in boxes
         ):
-            notes.append(
-                f"The strongest evidence for {label!r} lies outside the regions that are marked as {label!r}: the "
-                "model may know it by what stands beside it."
-            )
-    return notes
+            missed.append(label)
+    return missed
+
+
+def _find_peak(map_HW: Float32Array) -> tuple[float, float]:
+    """Return the middle of the highest places, as shares of width and height: at an edge coarse maps are level."""
+    rows, columns = np.nonzero(map_HW == map_HW.max())
+    return (float(np.median(columns)) + 0.5) / map_HW.shape[1], (float(np.median(rows)) + 0.5) / map_HW.shape[0]
 
 
 def _find_box(region: Region) -> tuple[float, float, float, float] | None:

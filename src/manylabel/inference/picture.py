@@ -26,8 +26,6 @@ _GIVEN_COLOUR, _OTHER_COLOUR = "#1b6ca8", "#b9c4cc"
 _MAX_NAME_LENGTH = 28
 _MOST_COLUMNS = 4
 _HEAT = "inferno"
-_LEAST_STRENGTH = 1.0
-"""Log-odds that have full colour at least: a map of next to nothing is not blown up."""
 
 
 def check_picture(path: Path, where: str) -> None:
@@ -124,7 +122,7 @@ def draw_explanation(explanation: Explanation, path: str | os.PathLike[str]) -> 
     panels.flat[0].imshow(explanation.shown)
     panels.flat[0].set_title("the image, as the model sees it", fontsize=10)
     grey = explanation.shown.convert("L")
-    strongest = max(_LEAST_STRENGTH, float(explanation.maps_KHW.max()))
+    strongest = max(explanation.strong, float(explanation.maps_KHW.max()))
     for panel, label, map_HW in zip(panels.flat[1:], explanation.labels, explanation.maps_KHW, strict=False):
         panel.imshow(grey, cmap="gray", vmin=-40, vmax=255)
         strength_HW = np.clip(map_HW / strongest, 0, 1)
@@ -134,7 +132,7 @@ def draw_explanation(explanation: Explanation, path: str | os.PathLike[str]) -> 
         title = f"{_shorten(label)} {probability:.2f}{'' if is_given else ' (not given)'}"
         panel.set_title(title, fontsize=10, fontweight="bold" if is_given else "normal", parse_math=False)
     bar = figure.colorbar(ScalarMappable(Normalize(0, strongest), _HEAT), ax=panels, shrink=0.7, aspect=25, pad=0.01)
-    bar.set_label("log-odds that the label loses, beside the others,\nwhere a place is hidden", fontsize=9)
+    bar.set_label(explanation.unit, fontsize=9)
     _save(figure, path)
 
 

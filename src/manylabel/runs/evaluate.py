@@ -23,6 +23,7 @@ from manylabel.evaluation.slices import slice_predictions
 from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.groups import NO_GROUPS
 from manylabel.labels.predictions import Predictions
+from manylabel.runs.evidence import find_evidence
 from manylabel.runs.facts import collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
 from manylabel.training.events import OnEvent, tell_nobody
@@ -73,7 +74,14 @@ def evaluate(
         report = replace(report, slices=slices)
     if folder is not None:
         predictions.save(folder.predictions(name))
-        save_reports(folder, {name: report}, title=f"Evaluation of {name}", annotations=aligned)
+        save_reports(
+            folder,
+            {name: report},
+            title=f"Evaluation of {name}",
+            annotations=aligned,
+            predictor=predictor,
+            on_event=tell,
+        )
     return report
 
 
@@ -128,10 +136,13 @@ def save_reports(
     annotations: Annotations,
     history: Sequence[Mapping[str, Any]] | None = None,
     config: Mapping[str, Any] | None = None,
+    predictor: Predictor | None = None,
+    on_event: OnEvent = tell_nobody,
 ) -> None:
     """Write `metrics.json`, the pictures and the page of reports, by part; the test part is the one that is drawn.
 
-    `annotations` are the images of the parts: the doctor's look at their table and their thumbnails go on the page.
+    `annotations` are the images of the parts: the doctor's look at their table and their thumbnails go on the page, and
+    with `predictor` what in the worst of the first part spoke for the label that is wrong.
     """
     save_metrics(list(reports.values()), folder.metrics)
     # Files count epochs from 0, people from 1; and the part that nothing was chosen on comes first.
@@ -143,6 +154,9 @@ def save_reports(
     if reports:
         judged = reports["test"] if "test" in reports else next(iter(reports.values()))
         draw_confusion_grid(judged, folder.pictures / "confusion.png")
+    evidence = {}
+    if predictor is not None and ordered:
+        evidence[ordered[0].name] = find_evidence(predictor, ordered[0], annotations, on_event)
     save_html(
         ordered,
         folder.report,
@@ -152,4 +166,5 @@ def save_reports(
         versions=collect_versions(),
         findings=find_findings(annotations, parts=("all",)),
         sources={record.id: record.source for record in annotations.records},
+        evidence=evidence,
     )

@@ -70,8 +70,8 @@ _AGAIN = "manylabel train data.csv --images IMAGES --config config.json --out AG
 class Run:
     """A run that ended: where it is, its model, its epochs and its reports by part (`val`, `test`).
 
-    `status` is `finished`, `early` (stopped by `patience`) or `stopped` (by a person; `resume` goes on). `exit_code` is 0,
-    or 128 and the number of the signal that asked for an end, even where nothing was left to stop.
+    `status` is `finished`, `early` (stopped by `patience`) or `stopped` (by a person; `resume` goes on). `exit_code` is
+    0, or 128 and the number of the signal that asked for an end, even where nothing was left to stop.
     """
 
     folder: Path
@@ -338,6 +338,8 @@ def _finish(
         annotations=tables.merge(),
         history=progress.history,
         config=settings,
+        predictor=Predictor(bundle),
+        on_event=tell,
     )
     if reports:
         save_card(bundle, render_results(reports.get("test", next(iter(reports.values())))))

@@ -20,6 +20,7 @@ from manylabel import __version__
 from manylabel.data.findings import build_finding
 from manylabel.errors import ConfigError
 from manylabel.evaluation.evaluate import Report
+from manylabel.evaluation.evidence import MAX_EVIDENCE, Evidence, EvidenceMap, list_worst_mistakes
 from manylabel.evaluation.report.definitions import DEFINITIONS
 from manylabel.evaluation.report.html import render_html, save_html
 
@@ -251,3 +252,32 @@ def test_whatever_can_be_scrolled_has_a_name_and_takes_the_focus(make_report: Ca
     regions = [box for box in page.find("div") if "scroll" in (box.get("class") or "").split()]
     assert len(regions) >= 8
     assert all(box.get("tabindex") == "0" and box.get("role") == "region" and box.get("aria-label") for box in regions)
+
+
+def explain_worst(report: Report, doubt: str = "It is <b>coarse</b>.") -> Evidence:
+    """A map for each of the worst mistakes, whose upper right speaks for the label."""
+    map_HW = np.array([[0, 2], [0, -9]], np.float32)
+    picture_HWC = np.full((10, 20, 3), 90, np.uint8)
+    mistakes = list_worst_mistakes(report)
+    maps = [EvidenceMap(each.image, each.label, picture_HWC, map_HW, (0.75, 0.25), (doubt,)) for each in mistakes]
+    return Evidence(tuple(maps), "log-odds that\nare lost", left_out="Some are left out.")
+
+
+def test_maps_stand_at_their_mistakes_with_a_scale_doubts_and_words(make_report: Callable[..., Report]) -> None:
+    report, other = make_report(), make_report(name="val", seed=1)
+    evidence = explain_worst(report)
+    assert 0 < len(evidence.maps) <= MAX_EVIDENCE
+    page = Page(render_html([report, other], title="t", evidence={"test": evidence}))
+    data = json.loads(page.data)
+    explained = [row[4] for row in data["parts"][0]["overall"] if row[4] is not None]
+    assert len(explained) == len(evidence.maps)
+    assert all(each["picture"].startswith("data:image/jpeg;base64,") for each in explained)
+    assert explained[0]["text"].endswith(": most at 75% from the left, 25% from the top")
+    assert all(row[4] is None for row in data["parts"][1]["overall"])
+    assert "missed (log-odds that are lost)" in page.text
+    assert page.text.count("most at 75% from the left, 25% from the top") == len(evidence.maps)
+    assert page.text.count("It is <b>coarse</b>.") == len(evidence.maps)
+    assert "Some are left out." in page.text
+    without = Page(render_html([report], title="t")).text
+    assert "What speaks for the label" not in without
+    assert "Doubtful" not in without

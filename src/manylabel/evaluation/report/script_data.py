@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,18 @@ from manylabel.metrics.intervals import wilson_interval
 
 
 def build_script_data(
-    reports: Sequence[Report], history: Sequence[Mapping[str, Any]] | None, thumbnails: Mapping[str, str]
+    reports: Sequence[Report],
+    history: Sequence[Mapping[str, Any]] | None,
+    thumbnails: Mapping[str, str],
+    maps: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return what the script reads: one object per report, the epochs, and the thumbnails by their number."""
+    """Return what the script reads: one object per report, the epochs, and the thumbnails by their number.
+
+    `maps` are the pictures of evidence, by the name of the report and of the image.
+    """
     number_of = {image: number for number, image in enumerate(thumbnails)}
     return {
-        "parts": [_pack_report(report, number_of) for report in reports],
+        "parts": [_pack_report(report, number_of, maps.get(report.name, {})) for report in reports],
         "history": pack_history(history) if history else None,
         "thumbnails": list(thumbnails.values()),
     }
@@ -69,9 +76,9 @@ def _to_number(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else round(float(value), 6)
 
 
-def _pack_report(report: Report, number_of: Mapping[str, int]) -> dict[str, Any]:
+def _pack_report(report: Report, number_of: Mapping[str, int], maps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     details, rows = report.details, report.labels
-    curves = details.curves
+    curves, shown = details.curves, details.worst.images
     return {
         "labels": [make_printable(row["label"]) for row in rows],
         "num_images": report.num_images,
@@ -94,7 +101,7 @@ def _pack_report(report: Report, number_of: Mapping[str, int]) -> dict[str, Any]
             for suspect in report.suspects
         ],
         "overall": [
-            [column, is_missed, mistake.place, round(mistake.probability, 4)]
+            [column, is_missed, mistake.place, round(mistake.probability, 4), maps.get(shown[mistake.place].image)]
             for column, is_missed, mistake in details.worst.overall(MAX_OVERALL_MISTAKES)
         ],
     }

@@ -121,9 +121,14 @@ class LabelPanel {
 }
 
 // An image with what is there and what was said of it.
-function showImage(part, thumbnails, place, remark) {
+function showImage(part, thumbnails, place, remark, evidence = null) {
   const [name, truth, given, number] = part.worst.images[place];
-  return frameImage(thumbnails, number, [["bdi", name], ["b", remark], ["span", `is: ${listLabels(part, truth)}`], ["span", `given: ${listLabels(part, given)}`]]);
+  const figure = frameImage(thumbnails, number, [["bdi", name], ["b", remark], ["span", `is: ${listLabels(part, truth)}`], ["span", `given: ${listLabels(part, given)}`]]);
+  if (evidence) {
+    figure.lastChild.before(Object.assign(document.createElement("img"), {src: evidence.picture, alt: evidence.text, title: evidence.text}));
+    if (evidence.is_doubtful) figure.lastChild.append(Object.assign(line("span", "the map is doubtful"), {className: "doubt"}));
+  }
+  return figure;
 }
 
 // A picture, where there is one, above lines of text: an element's name and what it says.
