@@ -16,6 +16,8 @@ from tests.scenarios.serving import Served, serve
 pytestmark = pytest.mark.scenario
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
+ROOT = Path(__file__).resolve().parents[2]
+
 NUM_EXAMPLES = 100
 
 CONFIG = """
@@ -41,7 +43,7 @@ def ask_at_random(served: Served, folder: Path, flags: tuple[str, ...], hooks: s
     program = "from schemathesis.cli import schemathesis; schemathesis()"
     (folder / "schemathesis.toml").write_text(CONFIG, "utf-8")
     given = (f"--max-examples={NUM_EXAMPLES}", "--generation-database=none", "--seed=1", "--continue-on-failure")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "SCHEMATHESIS_HOOKS": hooks}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "SCHEMATHESIS_HOOKS": hooks}
     done = subprocess.run(
         [sys.executable, "-c", program, "run", f"{served.url}/openapi.json", *given, *flags],
         capture_output=True,
