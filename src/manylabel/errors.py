@@ -49,7 +49,8 @@ def explain_missing_module(error: ModuleNotFoundError) -> ImportError:
 
 _EXTRA_OF_LIBRARY = {
     **dict.fromkeys(
-        ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript", "sklearn"), "train"
+        ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxscript", "sklearn", "captum"),
+        "train",
     ),
     "optuna": "search",
     **dict.fromkeys(("fastapi", "starlette", "pydantic", "uvicorn", "httptools", "python_multipart"), "serve"),
