@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from tests.inference.conftest import SIZE, write_bundle
 
+from manylabel.bundle.network import Network, read_network
 from manylabel.errors import BundleError, ConfigError
 from manylabel.inference import engines
 from manylabel.inference.engines import ENGINES, EngineKind, choose_engine, open_engine
@@ -24,13 +25,13 @@ IMAGES = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32)
 
 
 @pytest.fixture
-def network(bundle_folder: Path) -> Path:
-    return bundle_folder / "model.onnx"
+def network(bundle_folder: Path) -> Network:
+    return read_network(bundle_folder / "model.onnx")
 
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("num_threads", [None, 1])
-def test_every_engine_answers_like_the_reference(network: Path, name: str, num_threads: int | None) -> None:
+def test_every_engine_answers_like_the_reference(network: Network, name: str, num_threads: int | None) -> None:
     pytest.importorskip(ENGINES[name].package)
     engine, reference = open_engine(network, name, num_threads), open_engine(network)
     assert (engine.input_shape, engine.output_shape) == (SHAPE, (3,))
@@ -40,7 +41,7 @@ def test_every_engine_answers_like_the_reference(network: Path, name: str, num_t
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_several_threads_may_ask_at_once(network: Path, name: str) -> None:
+def test_several_threads_may_ask_at_once(network: Network, name: str) -> None:
     pytest.importorskip(ENGINES[name].package)
     engine = open_engine(network, name, 1)
     expected = [engine.run(image_CHW[np.newaxis]) for image_CHW in IMAGES]
@@ -58,13 +59,13 @@ def test_a_predictor_gives_the_same_labels_with_every_engine(bundle_folder: Path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_signal_after_a_network_has_gone_ends_nothing(network: Path, name: str) -> None:
+def test_a_signal_after_a_network_has_gone_ends_nothing(network: Network, name: str) -> None:
     pytest.importorskip(ENGINES[name].package)
     code = (
         "import gc, os, signal, sys; from pathlib import Path; import numpy as np\n"
-        "from manylabel.inference.engines import open_engine\n"
+        "from manylabel.bundle.network import read_network; from manylabel.inference.engines import open_engine\n"
         "for _ in range(3):\n"
-        f"    engine = open_engine(Path(sys.argv[1]), {name!r}, 1)\n"
+        f"    engine = open_engine(read_network(Path(sys.argv[1])), {name!r}, 1)\n"
         f"    engine.run(np.zeros((1, 3, {SIZE}, {SIZE}), np.float32))\n"
         "del engine; gc.collect()\n"
         "got = []\n"
@@ -73,7 +74,7 @@ def test_a_signal_after_a_network_has_gone_ends_nothing(network: Path, name: str
         "print(got)\n"
     )
     told = subprocess.run(
-        [sys.executable, "-c", code, str(network)], capture_output=True, encoding="utf-8", check=False
+        [sys.executable, "-c", code, str(network.path)], capture_output=True, encoding="utf-8", check=False
     )
     assert (told.returncode, told.stdout.strip()) == (0, "[1]"), told.stderr
 
@@ -97,7 +98,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def fill(**given: tuple[float, float, float]) -> None:
         def kind(name: str, seconds: float, error: float, limit: float) -> EngineKind:
-            def start(path: Path, num_threads: int | None) -> Pretended:  # noqa: ARG001 - the signature of an engine
+            def start(network: bytes, num_threads: int | None) -> Pretended:  # noqa: ARG001 - the signature of an engine
                 opened.append(name)
                 if seconds < 0:
                     raise RuntimeError("an operator that it does not know")
@@ -125,7 +126,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     ],
 )
 def test_the_fastest_that_answers_alike_is_taken(
-    network: Path, pretend: dict[str, Any], others: dict[str, tuple[float, float, float]], expected: str
+    network: Network, pretend: dict[str, Any], others: dict[str, tuple[float, float, float]], expected: str
 ) -> None:
     pretend["fill"](onnxruntime=(0.005, 0.0, 0.0), **others)
     choice = choose_engine(network, SHAPE, 1, None)
@@ -137,7 +138,7 @@ def test_the_fastest_that_answers_alike_is_taken(
     ("limit", "is_said"), [pytest.param(1e-4, False, id="exact"), pytest.param(0.1, True, id="16 bits")]
 )
 def test_what_fewer_bits_may_change_is_said(
-    network: Path, pretend: dict[str, Any], limit: float, is_said: bool
+    network: Network, pretend: dict[str, Any], limit: float, is_said: bool
 ) -> None:
     pretend["fill"](onnxruntime=(0.005, 0.0, 0.0), fast=(0.001, 0.0, limit))
     said = choose_engine(network, SHAPE, 1, None).describe()
@@ -145,7 +146,7 @@ def test_what_fewer_bits_may_change_is_said(
 
 
 def test_a_choice_is_remembered_for_this_network_and_machine(
-    network: Path, tmp_path: Path, pretend: dict[str, Any]
+    network: Network, tmp_path: Path, pretend: dict[str, Any]
 ) -> None:
     pretend["fill"](onnxruntime=(0.005, 0.0, 0.0), fast=(0.001, 0.0, 1e-4))
     first = choose_engine(network, SHAPE, 1, tmp_path)
@@ -156,13 +157,15 @@ def test_a_choice_is_remembered_for_this_network_and_machine(
     assert len(pretend["opened"]) > count, "other threads are another question"
     count = len(pretend["opened"])
     other = write_bundle(tmp_path / "other", ("a", "b", "c", "d"), (0.5,) * 4) / "model.onnx"
-    choose_engine(other, SHAPE, 1, tmp_path)
+    choose_engine(read_network(other), SHAPE, 1, tmp_path)
     assert len(pretend["opened"]) > count, "and so is another network"
     assert len(json.loads((tmp_path / "engines.json").read_text("utf-8"))) == 3
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"x": 1}'])
-def test_a_damaged_memory_is_measured_anew(network: Path, tmp_path: Path, pretend: dict[str, Any], text: str) -> None:
+def test_a_damaged_memory_is_measured_anew(
+    network: Network, tmp_path: Path, pretend: dict[str, Any], text: str
+) -> None:
     pretend["fill"](onnxruntime=(0.001, 0.0, 0.0))
     (tmp_path / "engines.json").write_text(text, "utf-8")
     assert choose_engine(network, SHAPE, 1, tmp_path).name == "onnxruntime"
@@ -171,7 +174,7 @@ def test_a_damaged_memory_is_measured_anew(network: Path, tmp_path: Path, preten
     assert choose_engine(network, SHAPE, 1, blocked).name == "onnxruntime"
 
 
-def test_what_cannot_be_had_is_one_sentence(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_had_is_one_sentence(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"--engine: no such engine: 'openvio' \(did you mean 'openvino'\?\)"):
         open_engine(network, "openvio")
     kind = EngineKind(ENGINES["openvino"].open, "no_such_package", 0.0, "Something else")
@@ -182,7 +185,7 @@ def test_what_cannot_be_had_is_one_sentence(network: Path, tmp_path: Path, monke
         pytest.importorskip(ENGINES[name].package)
         (tmp_path / "model.onnx").write_bytes(b"no network")
         with pytest.raises(BundleError, match=r"model\.onnx: not a usable network \("):
-            open_engine(tmp_path / "model.onnx", name)
+            open_engine(read_network(tmp_path / "model.onnx"), name)
 
 
 @pytest.mark.parametrize("num_threads", [0, -3])

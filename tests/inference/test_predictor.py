@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 from tests.inference.conftest import NAMES, THRESHOLDS, write_bundle
 
-from manylabel.bundle.bundle import hash_file, load_bundle
+from manylabel.bundle.bundle import Bundle, hash_file, load_bundle
 from manylabel.bundle.manifest import Manifest
+from manylabel.bundle.network import Network
 from manylabel.bundle.onnx_file import set_metadata
 from manylabel.bundle.tuned import write_answering_part
 from manylabel.data.annotations import annotations_from_arrays
@@ -155,9 +156,36 @@ def test_a_network_that_was_replaced_since_it_was_loaded_is_not_mixed_in(
     model = load(tmp_path / "model")
     network = model.bundle.onnx_path
     network.write_bytes(network.read_bytes() + b"\0")
-    problem = r"model\.onnx: the network was replaced after the model was loaded\. Load the model again\."
+    problem = r"model\.onnx: the network was replaced after the manifest was read\. Load the model again\."
     with pytest.raises(BundleError, match=problem):
         list(model.predict_many(images))
+
+
+def test_what_was_read_answers_even_if_another_network_takes_its_place_at_once(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load(bundle_folder).predict(paint((255, 0, 0)))
+    shutil.copytree(bundle_folder, tmp_path / "model")
+    read = Bundle.read_network
+
+    def read_and_replace(bundle: Bundle) -> Network:
+        network = read(bundle)
+        bundle.onnx_path.write_bytes(b"another")
+        return network
+
+    monkeypatch.setattr(Bundle, "read_network", read_and_replace)
+    assert load(tmp_path / "model").predict(paint((255, 0, 0))) == expected
+
+
+def test_a_file_that_is_larger_than_a_network_can_be_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.onnx"
+    with path.open("wb") as file:
+        file.truncate(20 * 2**30)  # it takes no place on the disk
+    problem = (
+        r"huge\.onnx: the file is larger than an ONNX file can be, got '21,474,836,480 bytes', expected 2,147,483,647"
+    )
+    with pytest.raises(BundleError, match=problem):
+        load(path)
 
 
 def test_a_reader_may_leave_before_the_end(predictor: Predictor, images: list[Path]) -> None:

@@ -6,15 +6,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.inference.conftest import write_bundle
 from tests.server.conftest import RED, write_turned_bundle
 
+from manylabel.bundle.bundle import Bundle
+from manylabel.bundle.network import Network
 from manylabel.bundle.tuned import replace_folder
 from manylabel.errors import BundleError
-from manylabel.inference import predictor
 from manylabel.server import model
 from manylabel.server.counters import Counters
 from manylabel.server.model import ModelPlace, load_checked
@@ -78,14 +78,14 @@ def replace_while_loading(folder: Path, monkeypatch: pytest.MonkeyPatch, num_tim
         for number, make in enumerate([write_turned_bundle, write_bundle] * num_times)
     ]
     waiting = others[:num_times]
-    open_engine = predictor.open_engine
+    read_network = Bundle.read_network
 
-    def open_later(path: Path, engine: str, num_threads: int | None) -> Any:
+    def read_later(bundle: Bundle) -> Network:
         if waiting:
             replace_folder(folder, waiting.pop(0))
-        return open_engine(path, engine, num_threads)
+        return read_network(bundle)
 
-    monkeypatch.setattr(predictor, "open_engine", open_later)
+    monkeypatch.setattr(Bundle, "read_network", read_later)
     monkeypatch.setattr(model, "_PAUSE_SECONDS", 0.0)
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.bundle.manifest import Manifest
-from manylabel.bundle.onnx_file import METADATA_KEY, get_metadata, needs_other_files
+from manylabel.bundle.network import Network, check_is_whole, read_network
+from manylabel.bundle.onnx_file import METADATA_KEY, get_metadata
 from manylabel.errors import BundleError, build_message
 
 MANIFEST_NAME = "manifest.json"
@@ -41,6 +42,18 @@ class Bundle:
         """Sixteen hexadecimal digits that stand in every prediction of this model."""
         return self.manifest.digest
 
+    def read_network(self) -> Network:
+        """Read the network that the manifest describes: its labels never go with another one's answers.
+
+        Raises:
+            BundleError: it is missing, or was replaced since the manifest was read.
+        """
+        network = read_network(self.onnx_path)
+        if network.sha256 != self.manifest.files.get(ONNX_NAME):
+            problem = "the network was replaced after the manifest was read"
+            raise BundleError(build_message(self.onnx_path, problem, do="Load the model again"))
+        return network
+
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read a bundle, the bundle of a run folder, or an ONNX file of ours, which holds all that answering needs.
@@ -65,8 +78,9 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     missing = [name for name in bundle.manifest.files if not (folder / name).is_file()]
     if missing:
         raise BundleError(build_message(folder / missing[0], "the file is missing", do="Copy the whole bundle folder"))
-    check_file(bundle, ONNX_NAME)
-    _check_is_whole(_read_file(bundle.onnx_path), bundle.onnx_path)
+    network = read_network(bundle.onnx_path)
+    _check_digest(network.path, network.sha256, bundle.manifest.files.get(ONNX_NAME))
+    check_is_whole(network)
     return bundle
 
 
@@ -76,9 +90,9 @@ def _load_onnx_file(path: Path) -> Bundle:
     Raises:
         BundleError: it has none, or they are damaged.
     """
-    network = _read_file(path)
-    _check_is_whole(network, path)
-    text = get_metadata(network, METADATA_KEY)
+    network = read_network(path)
+    check_is_whole(network)
+    text = get_metadata(network.content, METADATA_KEY)
     if text is None:
         problem = "there are no labels in its metadata: it is no model of manylabel"
         raise BundleError(build_message(path, problem, do="Write it with 'manylabel export MODEL NAME.onnx'"))
@@ -88,32 +102,7 @@ def _load_onnx_file(path: Path) -> Bundle:
         raise BundleError(build_message(path, f"its metadata are no JSON ({error})", do="Export it again")) from error
     if not isinstance(values, dict):
         raise BundleError(build_message(path, "its metadata are no manifest", do="Export it again"))
-    return Bundle(path.parent, Manifest.from_answering_part(values, hash_file(path), str(path)), path.name)
-
-
-def _check_is_whole(network: memoryview, path: Path) -> None:
-    """Stop where a network wants other files, which nothing vouches for.
-
-    Raises:
-        BundleError: it does, or is no ONNX file.
-    """
-    try:
-        wants_files = needs_other_files(network)
-    except BundleError as error:
-        raise BundleError(build_message(path, "not an ONNX file", do="Export the model again")) from error
-    except RecursionError as error:
-        problem = "graphs stand in graphs, too deep to be a network"
-        raise BundleError(build_message(path, problem, do="Export the model again")) from error
-    if wants_files:
-        problem = "the network wants files beside it, whose paths it chooses itself"
-        raise BundleError(
-            build_message(path, problem, expected="one file with all weights", do="Export the model again")
-        )
-
-
-def _read_file(path: Path) -> memoryview:
-    """Return the bytes of a file; not mapped, since a file that somebody shortens meanwhile would end the process."""
-    return memoryview(path.read_bytes())
+    return Bundle(path.parent, Manifest.from_answering_part(values, network.sha256, str(path)), path.name)
 
 
 def find_bundle_folder(path: Path) -> Path:
@@ -146,25 +135,13 @@ def check_file(bundle: Bundle, name: str) -> None:
     path = bundle.folder / name
     if not path.is_file():
         raise BundleError(build_message(path, "the file is missing", do="Copy the whole bundle folder"))
-    expected = bundle.manifest.files.get(name)
-    if hash_file(path) != expected:
-        raise BundleError(
-            build_message(
-                path, "the file is not the one its manifest describes", do="Copy the whole bundle folder again"
-            )
-        )
+    _check_digest(path, hash_file(path), bundle.manifest.files.get(name))
 
 
-def check_network(bundle: Bundle) -> None:
-    """Stop where the network is not, or no longer, the one that the manifest was read with.
-
-    Raises:
-        BundleError: it is missing, or another one has taken its place.
-    """
-    path = bundle.onnx_path
-    if not path.is_file() or hash_file(path) != bundle.manifest.files.get(ONNX_NAME):
-        problem = "the network was replaced after the model was loaded"
-        raise BundleError(build_message(path, problem, do="Load the model again"))
+def _check_digest(path: Path, sha256: str, expected: str | None) -> None:
+    if sha256 != expected:
+        problem = "the file is not the one its manifest describes"
+        raise BundleError(build_message(path, problem, do="Copy the whole bundle folder again"))
 
 
 def hash_file(path: Path) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from manylabel.bundle.network import Network
 from manylabel.cores import count_cores
 from manylabel.errors import BundleError, ConfigError, RunError, build_message, suggest_name
 from manylabel.files import write_text_atomically
@@ -61,12 +62,12 @@ class Engine(Protocol):
 class OnnxRuntime:
     """Microsoft's runtime, on processors."""
 
-    def __init__(self, path: Path, num_threads: int | None) -> None:
+    def __init__(self, network: bytes, num_threads: int | None) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         self._inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(self._inputs) != 1 or len(self._outputs) != 1:
             raise ValueError(f"{len(self._inputs)} inputs and {len(self._outputs)} outputs, not one of each")
@@ -105,7 +106,7 @@ def _import_openvino() -> Any:
 class OpenVino:
     """Intel's runtime, on processors, with numbers of 32 bits or, where the processor has them, of 16."""
 
-    def __init__(self, path: Path, num_threads: int | None, precision: str = "f32") -> None:
+    def __init__(self, network: bytes, num_threads: int | None, precision: str = "f32") -> None:
         core = _import_openvino().Core()
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if num_threads == 1:  # as many answers at once as there are cores: by default they would wait for each other
@@ -115,7 +116,7 @@ class OpenVino:
         elif num_threads is not None:
             settings["INFERENCE_NUM_THREADS"] = num_threads
         with _same_signal_stack():
-            self._network = core.compile_model(core.read_model(str(path)), "CPU", settings)
+            self._network = core.compile_model(core.read_model(network), "CPU", settings)
         # A request is of one thread.
         self._own = threading.local()
 
@@ -167,7 +168,7 @@ def _read_shape(port: Any) -> tuple[Any, ...]:
 class EngineKind:
     """How an engine is opened, the package that it needs, and how far its log-odds may be off."""
 
-    open: Callable[[Path, int | None], Engine]
+    open: Callable[[bytes, int | None], Engine]
     package: str
     max_difference: float
     in_words: str
@@ -177,7 +178,7 @@ ENGINES: Mapping[str, EngineKind] = {
     "onnxruntime": EngineKind(OnnxRuntime, "onnxruntime", 0.0, "ONNX Runtime"),
     "openvino": EngineKind(OpenVino, "openvino", MAX_DIFFERENCE, "OpenVINO"),
     "openvino_bf16": EngineKind(
-        lambda path, num_threads: OpenVino(path, num_threads, "bf16"),
+        lambda network, num_threads: OpenVino(network, num_threads, "bf16"),
         "openvino",
         MAX_REDUCED_DIFFERENCE,
         "OpenVINO with numbers of 16 bits",
@@ -188,7 +189,7 @@ ENGINES: Mapping[str, EngineKind] = {
 REFERENCE = "onnxruntime"
 
 
-def open_engine(path: Path, name: str = REFERENCE, num_threads: int | None = None) -> Engine:
+def open_engine(network: Network, name: str = REFERENCE, num_threads: int | None = None) -> Engine:
     """Return an engine with a network.
 
     Raises:
@@ -203,7 +204,7 @@ def open_engine(path: Path, name: str = REFERENCE, num_threads: int | None = Non
         problem = f"{kind.in_words} is not installed"
         raise ConfigError(build_message("--engine", problem, do=f"Install it: pip install {kind.package}"))
     try:
-        return kind.open(path, num_threads)
+        return kind.open(network.content, num_threads)
     except MemoryError:
         raise
     except (ImportError, AttributeError) as error:
@@ -215,7 +216,7 @@ def open_engine(path: Path, name: str = REFERENCE, num_threads: int | None = Non
         # Each engine raises classes of its own for a file that it cannot use.
         reason = " ".join(str(error).split())
         problem = f"not a usable network ({reason})"
-        raise BundleError(build_message(path, problem, do="Export it again")) from error
+        raise BundleError(build_message(network.path, problem, do="Export it again")) from error
 
 
 @dataclass(frozen=True)
@@ -244,11 +245,13 @@ class EngineChoice:
         )
 
 
-def choose_engine(path: Path, shape: tuple[int, ...], num_threads: int | None, cache: Path | None) -> EngineChoice:
+def choose_engine(
+    network: Network, shape: tuple[int, ...], num_threads: int | None, cache: Path | None
+) -> EngineChoice:
     """Return which of the installed engines is fastest for a network on this machine, and answers alike.
 
     Args:
-        path: the ONNX file.
+        network: the network.
         shape: of an image: channels, height, width.
         num_threads: that an answer may use.
         cache: the folder where choices are remembered; None measures each time.
@@ -257,17 +260,17 @@ def choose_engine(path: Path, shape: tuple[int, ...], num_threads: int | None, c
         BundleError: even the reference cannot use the file.
     """
     names = [name for name, kind in ENGINES.items() if importlib.util.find_spec(kind.package) is not None]
-    key = _describe_machine(path, num_threads, names)
+    key = _describe_machine(network, num_threads, names)
     remembered = _recall(cache, key)
     if remembered is not None:
         return remembered
     images_NCHW = _draw_images(shape)
-    reference = open_engine(path, REFERENCE, num_threads)
+    reference = open_engine(network, REFERENCE, num_threads)
     expected_NL = _answer(reference, images_NCHW)
     rates, differences, is_alike = {REFERENCE: _measure(reference, images_NCHW)}, {REFERENCE: 0.0}, {REFERENCE: True}
     for name in names[1:]:
         try:
-            engine = open_engine(path, name, num_threads)
+            engine = open_engine(network, name, num_threads)
             answers_NL = _answer(engine, images_NCHW)
         except (BundleError, ConfigError, RuntimeError):
             continue  # it has a gap, and the reference has none
@@ -317,13 +320,11 @@ def _measure(engine: Engine, images_NCHW: Float32Array) -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _describe_machine(path: Path, num_threads: int | None, names: list[str]) -> str:
+def _describe_machine(network: Network, num_threads: int | None, names: list[str]) -> str:
     """Return all that a choice hangs on, as text."""
-    from manylabel.bundle.bundle import hash_file
-
     packages = {ENGINES[name].package: _find_version(ENGINES[name].package) for name in names}
     machine = [platform.machine(), _find_processor(), count_cores(), num_threads]
-    return json.dumps([hash_file(path), machine, packages, names], sort_keys=True)
+    return json.dumps([network.sha256, machine, packages, names], sort_keys=True)
 
 
 def _find_version(package: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from manylabel.bundle.bundle import Bundle, check_network, load_bundle
+from manylabel.bundle.bundle import Bundle, load_bundle
 from manylabel.cores import count_cores
 from manylabel.data.annotations import Annotations
 from manylabel.data.images import ImageError
@@ -59,14 +59,15 @@ class Predictor:
             raise ConfigError(build_message("num_threads", "too few", got=num_threads, expected="1 or more, or None"))
         self.bundle = bundle
         self.engine_choice: EngineChoice | None = None
+        network = bundle.read_network()
         if engine == "auto":
             from manylabel.data.scan import find_cache_folder  # SQLite: not every answer needs it
 
             shape = (3, self.preprocess.height_px, self.preprocess.width_px)
-            self.engine_choice = choose_engine(bundle.onnx_path, shape, num_threads, find_cache_folder())
+            self.engine_choice = choose_engine(network, shape, num_threads, find_cache_folder())
             engine = self.engine_choice.name
         self.engine_name = engine
-        self._engine = open_engine(bundle.onnx_path, engine, num_threads)
+        self._engine = open_engine(network, engine, num_threads)
         self._engine_for_many = self._engine if num_threads == 1 or count_cores() == 1 else None
         self._check_shapes()
 
@@ -164,8 +165,7 @@ class Predictor:
                 yield name, self._answer(self._engine, source, name)
             return
         if self._engine_for_many is None:
-            check_network(self.bundle)  # the labels of one model never go with the network of another
-            self._engine_for_many = open_engine(self.bundle.onnx_path, self.engine_name, 1)
+            self._engine_for_many = open_engine(self.bundle.read_network(), self.engine_name, 1)
         engine = self._engine_for_many
         waiting: deque[tuple[str, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
         with ThreadPoolExecutor(max_workers=count_cores()) as pool:

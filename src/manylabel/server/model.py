@@ -65,7 +65,7 @@ def load_checked(path: str, engine: str = "onnxruntime") -> ServedModel:
     Raises:
         BundleError: there is no bundle, it is damaged, or it gives no probabilities.
     """
-    predictor = _load_unmixed(path, engine)
+    predictor = _load_patiently(path, engine)
     if predictor.engine_choice is not None:
         log.warning(predictor.engine_choice.describe())
     size = (predictor.preprocess.height_px, predictor.preprocess.width_px, 3)
@@ -78,8 +78,8 @@ def load_checked(path: str, engine: str = "onnxruntime") -> ServedModel:
     return ServedModel(predictor, dict(answer.thresholds))
 
 
-def _load_unmixed(path: str, engine: str) -> Predictor:
-    """Load a model whose files were not replaced meanwhile: the labels of one may not go with the network of another.
+def _load_patiently(path: str, engine: str) -> Predictor:
+    """Load a model, again where that failed because its files were being replaced.
 
     Raises:
         BundleError: there is no bundle, it is damaged, or it is replaced again and again.
@@ -87,13 +87,10 @@ def _load_unmixed(path: str, engine: str) -> Predictor:
     for _ in range(_NUM_TRIES):
         before = _identify_files(path)
         try:
-            predictor = load(path, num_threads=1, engine=engine)
+            return load(path, num_threads=1, engine=engine)
         except (ManylabelError, OSError):
             if _identify_files(path) == before:
                 raise
-        else:
-            if _identify_files(path) == before:
-                return predictor
         time.sleep(_PAUSE_SECONDS)
     problem = "the model is replaced again and again while it is read"
     raise BundleError(build_message(path, problem, do="Load it when it stays as it is"))
