@@ -38,7 +38,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         else:
             model, table = Path(given.model), load_annotations(given.data, images=given.images)
         judged = select_test(table)
-        photographs = sorted(map(str, COCO.rglob("*.jpg")))
+        photographs = sorted(map(str, Path(given.photographs).rglob("*.jpg")))
+        if not photographs:
+            raise SystemExit(f"{given.photographs} has no photographs: give a folder of some with --photographs")
         ways = {engine: load(model, engine=engine) for engine in ENGINES}
         for numbers in ("fp16", "int8"):
             # However much it changes: that is the question.
@@ -97,5 +99,6 @@ if __name__ == "__main__":
         run,
         ("--model", {"help": "a run or a bundle; by default the demo's", "metavar": "MODEL"}),
         ("--data", {"help": "the table of its images", "metavar": "DATA"}),
+        ("--photographs", {"help": "a folder of photographs", "metavar": "DIR", "default": str(COCO)}),
         ("--images", {"help": "the folder of its images", "metavar": "DIR"}),
     )

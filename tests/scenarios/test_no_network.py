@@ -47,13 +47,16 @@ ASK_SERVER = """
 import re, signal, subprocess, sys, urllib.request
 command = [sys.executable, "-m", "manylabel", "serve", sys.argv[1], "--port", "0"]
 server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-port = next(found[1] for line in server.stderr if (found := re.search(r"Ready: http://127.0.0.1:(\\d+)/", line)))
-body = open(sys.argv[2], "rb").read()
-for path, data in (("readyz", None), ("", None), ("docs", None), ("predict", body), ("explain?label=red", body)):
-    asked = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", data, {"Content-Type": "image/png"})
-    assert urllib.request.urlopen(asked, timeout=30).status == 200
-server.send_signal(signal.SIGTERM)
-assert server.wait(30) == 0
+try:
+    port = next(found[1] for line in server.stderr if (found := re.search(r"Ready: http://127.0.0.1:(\\d+)/", line)))
+    body = open(sys.argv[2], "rb").read()
+    for path, data in (("readyz", None), ("", None), ("docs", None), ("predict", body), ("explain?label=red", body)):
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", data, {"Content-Type": "image/png"})
+        assert urllib.request.urlopen(asked, timeout=30).status == 200
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(60) == 0
+finally:
+    server.kill()
 """
 
 
@@ -87,7 +90,7 @@ def tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def call(*words: str | Path, exit_codes: tuple[int, ...] = (0,)) -> str:
     """Run Python in the empty network and return what it printed."""
     command = [*EMPTY_NETWORK, sys.executable, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
     assert done.returncode in exit_codes, done.stderr
     return done.stdout
 

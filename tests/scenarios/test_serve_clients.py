@@ -45,9 +45,9 @@ def test_256_kept_connections_of_which_64_are_active_have_no_errors(served: Serv
             stack.callback(connection.close)
             connection.connect()
         active, idle = connections[:64], connections[64:]
+        wait_for_connections(served, 256)
         statuses = {ask(connection, "GET", "/livez") for connection in idle}
         assert statuses == {200}
-        assert count_connections(served) == 256
         with ThreadPoolExecutor(64) as threads:
             answers = list(threads.map(lambda connection: [post(connection) for _ in range(20)], active))
         assert {status for each in answers for status in each} == {200}
@@ -75,9 +75,15 @@ def reconnect(connection: http.client.HTTPConnection) -> http.client.HTTPConnect
     return connection
 
 
-def count_connections(served: Served) -> int:
-    found = psutil.Process(served.process.pid).net_connections("tcp")
-    return sum(each.status == psutil.CONN_ESTABLISHED for each in found)
+def wait_for_connections(served: Served, number: int) -> None:
+    """Wait until the server has taken so many connections; it lets a new one wait 10 s for its first request."""
+    until = time.monotonic() + 9
+    while True:
+        found = psutil.Process(served.process.pid).net_connections("tcp")
+        if sum(each.status == psutil.CONN_ESTABLISHED for each in found) == number:
+            return
+        assert time.monotonic() < until, "it did not take them all"
+        time.sleep(0.02)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

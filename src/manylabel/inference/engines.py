@@ -85,6 +85,9 @@ class OnnxRuntime:
         return np.asarray(probs_BL, np.float32)
 
 
+_IMPORTING = threading.Lock()
+
+
 def _import_openvino() -> Any:
     """Return OpenVINO, which is kept from telling Google Analytics that somebody imports it.
 
@@ -92,14 +95,15 @@ def _import_openvino() -> Any:
     imported either by itself has made its own choice.
     """
     reporter = "openvino_telemetry"
-    is_hidden = reporter not in sys.modules
-    if is_hidden:
-        sys.modules[reporter] = None  # type: ignore[assignment]  # importing it then fails
-    try:
-        import openvino
-    finally:
+    with _IMPORTING:
+        is_hidden = reporter not in sys.modules
         if is_hidden:
-            del sys.modules[reporter]
+            sys.modules[reporter] = None  # type: ignore[assignment]  # importing it then fails
+        try:
+            import openvino
+        finally:
+            if is_hidden:
+                sys.modules.pop(reporter, None)
     return openvino
 
 

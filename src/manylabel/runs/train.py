@@ -291,9 +291,9 @@ def _run_to_end(setup: Setup, progress: Progress, tell: OnEvent, request: StopRe
         finally:
             end_workers(setup.parts.train_loader)
             end_workers(setup.parts.val_loader)
-    request.close()
     codes = setup.parts.processes.gather_texts(str(request.exit_code))
-    return status, max(map(int, codes))
+    request.close()
+    return status, max(*map(int, codes), request.exit_code)
 
 
 def _finish(
