@@ -39,6 +39,15 @@ def test_only_so_many_are_kept_and_unknown_cells_are_no_mistakes() -> None:
     assert nothing == WorstImages((), ((), ()), ((), ()))
 
 
+def test_an_image_that_is_the_worst_of_several_labels_stands_once_and_leaves_room_for_others() -> None:
+    probs_NL = np.array([[0.9, 0.8, 0.6], [0.6, 0.7, 0.7], [0.1, 0.1, 0.1]])
+    nothing, everything = np.zeros((3, 3), bool), np.ones((3, 3), bool)
+    given = find_worst_images(IMAGES[:3], probs_NL, probs_NL >= 0.5, nothing, everything)
+    assert [(label, given.images[m.place].image) for label, _, m in given.overall(2)] == [(0, "a"), (2, "b")]
+    missed = find_worst_images(IMAGES[:3], 1 - probs_NL, probs_NL < 0.5, everything, everything)
+    assert [(label, missed.images[m.place].image) for label, _, m in missed.overall(2)] == [(0, "a"), (2, "b")]
+
+
 def test_the_worst_of_all_name_an_image_and_a_label_once() -> None:
     worst = find()
     overall = [(label, is_missed, worst.images[mistake.place].image) for label, is_missed, mistake in worst.overall(5)]

@@ -14,7 +14,7 @@ import pytest
 
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.evaluation.evaluate import Report, evaluate_predictions
-from manylabel.evaluation.evidence import Evidence, EvidenceMap, list_worst_mistakes
+from manylabel.evaluation.mistake_maps import MistakeMap, MistakeMaps, list_worst_mistakes
 from manylabel.evaluation.report.html import save_html
 from manylabel.labels.predictions import Predictions
 from manylabel.labels.space import LabelSpace
@@ -134,10 +134,10 @@ def test_maps_of_hostile_names_stand_below_their_images(browser: Any, tmp_path: 
     report = build_report(HOSTILE)
     picture_HWC, map_HW = np.full((30, 60, 3), 90, np.uint8), np.eye(8, dtype=np.float32)
     mistakes = list_worst_mistakes(report)
-    maps = tuple(EvidenceMap(m.image, m.label, picture_HWC, map_HW, (0.5, 0.5), (ATTACK,)) for m in mistakes)
-    evidence = {report.name: Evidence(maps, ATTACK, left_out=ATTACK)}
+    maps = tuple(MistakeMap(m.image, m.label, picture_HWC, map_HW, (0.5, 0.5), (ATTACK,)) for m in mistakes)
+    found = {report.name: MistakeMaps(maps, ATTACK, left_out=ATTACK)}
     sources = {shown.image: picture_HWC for shown in report.details.worst.images}
-    save_html([report], tmp_path / "report.html", title=ATTACK, sources=sources, evidence=evidence)
+    save_html([report], tmp_path / "report.html", title=ATTACK, sources=sources, mistake_maps=found)
     browser.problems.clear()
     browser.open(tmp_path / "report.html")
     assert browser.evaluate("document.title") == ATTACK

@@ -40,9 +40,10 @@ class WorstImages:
     wrongly_given: tuple[tuple[Mistake, ...], ...]
 
     def overall(self, num_each: int) -> list[tuple[int, bool, Mistake]]:
-        """Return the worst of all labels as (label, whether it was missed, mistake): an image and a label only once.
+        """Return the worst of all labels as (label, whether it was missed, mistake): `num_each` of each kind at most.
 
-        First the wrongly given ones, the most probable first, then the missed ones, the least probable first.
+        An image stands there once, with the label that is furthest from right on it, and a label once of each kind.
+        First come the wrongly given ones, the most probable first, then the missed ones, the least probable first.
         """
         found: list[tuple[int, bool, Mistake]] = []
         places: set[int] = set()
@@ -50,9 +51,12 @@ class WorstImages:
             sign = 1 if is_missed else -1
             firsts = [(mistakes[0], column) for column, mistakes in enumerate(by_label) if mistakes]
             ordered = sorted(firsts, key=lambda pair: sign * pair[0].probability)
-            fresh = [(column, is_missed, mistake) for mistake, column in ordered if mistake.place not in places]
-            found.extend(fresh[:num_each])
-            places.update(mistake.place for _, _, mistake in fresh[:num_each])
+            fresh: list[tuple[int, bool, Mistake]] = []
+            for mistake, column in ordered:
+                if mistake.place not in places and len(fresh) < num_each:
+                    fresh.append((column, is_missed, mistake))
+                    places.add(mistake.place)
+            found.extend(fresh)
         return found
 
 

@@ -23,9 +23,9 @@ from manylabel.evaluation.slices import slice_predictions
 from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.groups import NO_GROUPS
 from manylabel.labels.predictions import Predictions
-from manylabel.runs.evidence import find_evidence
 from manylabel.runs.facts import collect_versions
 from manylabel.runs.folder import RunFolder, open_run_folder
+from manylabel.runs.mistake_maps import explain_mistakes
 from manylabel.training.events import OnEvent, tell_nobody
 
 
@@ -154,9 +154,9 @@ def save_reports(
     if reports:
         judged = reports["test"] if "test" in reports else next(iter(reports.values()))
         draw_confusion_grid(judged, folder.pictures / "confusion.png")
-    evidence = {}
+    mistake_maps = {}
     if predictor is not None and ordered:
-        evidence[ordered[0].name] = find_evidence(predictor, ordered[0], annotations, on_event)
+        mistake_maps[ordered[0].name] = explain_mistakes(predictor, ordered[0], annotations, on_event)
     save_html(
         ordered,
         folder.report,
@@ -166,5 +166,5 @@ def save_reports(
         versions=collect_versions(),
         findings=find_findings(annotations, parts=("all",)),
         sources={record.id: record.source for record in annotations.records},
-        evidence=evidence,
+        mistake_maps=mistake_maps,
     )

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from manylabel.evaluation.evidence import Evidence, EvidenceMap
-from manylabel.evaluation.report.heat import describe_evidence, embed_heat, find_strongest
+from manylabel.evaluation.mistake_maps import MistakeMap, MistakeMaps
+from manylabel.evaluation.report.heat import describe_maps, embed_heat, find_strongest
 
 GREEN = np.full((40, 80, 3), (30, 200, 40), np.uint8)
 
@@ -35,28 +35,36 @@ def test_what_speaks_for_a_label_is_coloured_and_the_rest_is_grey() -> None:
     assert bright.mean() > shown_HWC[20, 40].mean()
 
 
-def make_map(strength: float, doubts: tuple[str, ...] = ()) -> EvidenceMap:
+def make_map(strength: float, doubts: tuple[str, ...] = (), label: str = "dog") -> MistakeMap:
     map_HW = np.full((2, 2), strength, np.float32)
-    return EvidenceMap("a.jpg", "dog", GREEN, map_HW, (0.5, 0.25), doubts)
+    return MistakeMap("a.jpg", label, GREEN, map_HW, (0.5, 0.25), doubts)
 
 
 @pytest.mark.parametrize(("strengths", "expected"), [((0.1, 0.2), 1.0), ((0.1, 3.5), 3.5), ((), 1.0)])
 def test_the_strongest_evidence_of_all_is_full_colour_unless_it_is_next_to_nothing(
     strengths: tuple[float, ...], expected: float
 ) -> None:
-    assert find_strongest(Evidence(tuple(map(make_map, strengths)), "log-odds", strong=1.0)) == pytest.approx(expected)
+    assert find_strongest(MistakeMaps(tuple(map(make_map, strengths)), "log-odds", strong=1.0)) == pytest.approx(
+        expected
+    )
+
+
+def test_maps_of_several_labels_of_one_image_do_not_replace_each_other() -> None:
+    facts = describe_maps(MistakeMaps((make_map(1.0, label="dog"), make_map(2.0, label="cat")), "log-odds"))
+    assert list(facts["maps"]) == [("a.jpg", "dog"), ("a.jpg", "cat")]
+    assert facts["maps"]["a.jpg", "dog"]["text"].startswith("What speaks for dog:")
 
 
 def test_a_part_without_maps_shows_no_scale() -> None:
-    assert describe_evidence(None) == {"maps": {}, "left_out": "", "doubts": [], "scale": {}}
-    facts = describe_evidence(Evidence((), "", left_out="gone"))
+    assert describe_maps(None) == {"maps": {}, "left_out": "", "doubts": [], "scale": {}}
+    facts = describe_maps(MistakeMaps((), "", left_out="gone"))
     assert (facts["left_out"], facts["scale"]) == ("gone", {})
 
 
 def test_the_scale_goes_from_grey_to_bright() -> None:
-    facts = describe_evidence(Evidence((make_map(2.25, ("It\x1b is coarse.",)),), "log-odds\nlost"))
+    facts = describe_maps(MistakeMaps((make_map(2.25, ("It\x1b is coarse.",)),), "log-odds\nlost"))
     scale = facts["scale"]
     assert (scale["unit"], scale["strongest"]) == ("log-odds lost", "2.2")
     assert scale["colours"].startswith("rgb(150,150,150),")
     assert facts["doubts"] == [("a.jpg", "It\\x1b is coarse.")]
-    assert facts["maps"]["a.jpg"]["text"] == "What speaks for dog: most at 50% from the left, 25% from the top"
+    assert facts["maps"]["a.jpg", "dog"]["text"] == "What speaks for dog: most at 50% from the left, 25% from the top"

@@ -18,11 +18,13 @@ from PIL import Image
 
 from manylabel import __version__
 from manylabel.data.findings import build_finding
+from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import ConfigError
-from manylabel.evaluation.evaluate import Report
-from manylabel.evaluation.evidence import MAX_EVIDENCE, Evidence, EvidenceMap, list_worst_mistakes
+from manylabel.evaluation.evaluate import Report, evaluate_predictions
+from manylabel.evaluation.mistake_maps import MAX_MAPS, MistakeMap, MistakeMaps, list_worst_mistakes
 from manylabel.evaluation.report.definitions import DEFINITIONS
 from manylabel.evaluation.report.html import render_html, save_html
+from manylabel.labels.predictions import Predictions
 
 VOID = {"meta", "img", "input", "source", "br"}
 
@@ -254,29 +256,47 @@ def test_whatever_can_be_scrolled_has_a_name_and_takes_the_focus(make_report: Ca
     assert all(box.get("tabindex") == "0" and box.get("role") == "region" and box.get("aria-label") for box in regions)
 
 
-def explain_worst(report: Report, doubt: str = "It is <b>coarse</b>.") -> Evidence:
+def explain_worst(report: Report, doubt: str = "It is <b>coarse</b>.") -> MistakeMaps:
     """A map for each of the worst mistakes, whose upper right speaks for the label."""
     map_HW = np.array([[0, 2], [0, -9]], np.float32)
     picture_HWC = np.full((10, 20, 3), 90, np.uint8)
     mistakes = list_worst_mistakes(report)
-    maps = [EvidenceMap(each.image, each.label, picture_HWC, map_HW, (0.75, 0.25), (doubt,)) for each in mistakes]
-    return Evidence(tuple(maps), "log-odds that\nare lost", left_out="Some are left out.")
+    maps = [MistakeMap(each.image, each.label, picture_HWC, map_HW, (0.75, 0.25), (doubt,)) for each in mistakes]
+    return MistakeMaps(tuple(maps), "log-odds that\nare lost", left_out="Some are left out.")
+
+
+@pytest.mark.parametrize("labels", [("dog", "cat"), ("cat", "dog"), ("cat",)])
+def test_a_map_stands_under_its_own_label_only(
+    make_predictions: Callable[..., Predictions], labels: tuple[str, ...]
+) -> None:
+    predictions = make_predictions([[0.9, 0.8], [0.6, 0.7]], [[0, 0], [0, 0]], ["dog", "cat"])  # 0.jpg is the worst
+    policy = DecisionPolicy(predictions.label_space, (0.5, 0.5))
+    report = evaluate_predictions(predictions, policy, name="test", num_resamples=20)
+    picture_HWC, map_HW = np.full((10, 20, 3), 90, np.uint8), np.ones((2, 2), np.float32)
+    peaks = {"dog": (0.75, 0.25), "cat": (0.1, 0.2)}
+    maps = tuple(MistakeMap("0.jpg", label, picture_HWC, map_HW, peaks[label]) for label in labels)
+    page = Page(render_html([report], title="t", mistake_maps={"test": MistakeMaps(maps, "log-odds")}))
+    shown = [(row[0], row[4] and row[4]["text"]) for row in json.loads(page.data)["parts"][0]["overall"]]
+    is_there = "dog" in labels
+    assert shown == [(0, "What speaks for dog: most at 75% from the left, 25% from the top" if is_there else None)]
+    assert ("most at 75% from the left" in page.text) is is_there
+    assert "most at 10% from the left" not in page.text
 
 
 def test_maps_stand_at_their_mistakes_with_a_scale_doubts_and_words(make_report: Callable[..., Report]) -> None:
     report, other = make_report(), make_report(name="val", seed=1)
-    evidence = explain_worst(report)
-    assert 0 < len(evidence.maps) <= MAX_EVIDENCE
-    page = Page(render_html([report, other], title="t", evidence={"test": evidence}))
+    found = explain_worst(report)
+    assert 0 < len(found.maps) <= MAX_MAPS
+    page = Page(render_html([report, other], title="t", mistake_maps={"test": found}))
     data = json.loads(page.data)
     explained = [row[4] for row in data["parts"][0]["overall"] if row[4] is not None]
-    assert len(explained) == len(evidence.maps)
+    assert len(explained) == len(found.maps)
     assert all(each["picture"].startswith("data:image/jpeg;base64,") for each in explained)
     assert explained[0]["text"].endswith(": most at 75% from the left, 25% from the top")
     assert all(row[4] is None for row in data["parts"][1]["overall"])
     assert "missed (log-odds that are lost)" in page.text
-    assert page.text.count("most at 75% from the left, 25% from the top") == len(evidence.maps)
-    assert page.text.count("It is <b>coarse</b>.") == len(evidence.maps)
+    assert page.text.count("most at 75% from the left, 25% from the top") == len(found.maps)
+    assert page.text.count("It is <b>coarse</b>.") == len(found.maps)
     assert "Some are left out." in page.text
     without = Page(render_html([report], title="t")).text
     assert "What speaks for the label" not in without

@@ -119,7 +119,7 @@ def _describe_details(report: Report) -> dict[str, Any]:
         "companion_matrix": _describe_matrix(pairs.companion_matrix, names, "{} and {}"),
         "mistakes": [
             {
-                "key": details.worst.images[mistake.place].image,
+                "key": (details.worst.images[mistake.place].image, report.labels[column]["label"]),
                 "image": make_printable(details.worst.images[mistake.place].image),
                 "label": names[column],
                 "kind": "missed" if is_missed else "wrongly given",

@@ -1,4 +1,4 @@
-"""Heat: evidence drawn over images that a page holds in itself, and the scale that says what a colour means."""
+"""Heat: maps drawn over images that a page holds in itself, and the scale that says what a colour means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from manylabel.errors import make_printable
-from manylabel.evaluation.evidence import Evidence, EvidenceMap
+from manylabel.evaluation.mistake_maps import MistakeMap, MistakeMaps
 from manylabel.evaluation.report.sentences import shorten
 
 _COLOURS = ((0, 0, 4), (51, 10, 94), (120, 28, 109), (187, 55, 84), (237, 105, 37), (252, 180, 25), (252, 255, 164))
@@ -24,40 +24,40 @@ _PAPER = 150
 """The grey of an image that the scale shows its colours on."""
 
 
-def describe_evidence(evidence: Evidence | None) -> dict[str, Any]:
-    """Return what the page shows of the evidence of a part: pictures by image, the scale, doubts, what is left out."""
-    if evidence is None:
+def describe_maps(maps: MistakeMaps | None) -> dict[str, Any]:
+    """Return what the page shows of a part: maps by image and label, their scale, doubts, and what is left out."""
+    if maps is None:
         return {"maps": {}, "left_out": "", "doubts": [], "scale": {}}
-    strongest = find_strongest(evidence)
+    strongest = find_strongest(maps)
     return {
-        "maps": {each.image: _describe_map(each, strongest) for each in evidence.maps},
-        "left_out": make_printable(evidence.left_out),
+        "maps": {(each.image, each.label): _describe_map(each, strongest) for each in maps.maps},
+        "left_out": make_printable(maps.left_out),
         "doubts": [
-            (make_printable(each.image), make_printable(" ".join(each.doubts))) for each in evidence.maps if each.doubts
+            (make_printable(each.image), make_printable(" ".join(each.doubts))) for each in maps.maps if each.doubts
         ],
         "scale": {
-            "unit": make_printable(" ".join(evidence.unit.split())),
+            "unit": make_printable(" ".join(maps.unit.split())),
             "strongest": f"{strongest:.2g}",
             "colours": ",".join(f"rgb({red},{green},{blue})" for red, green, blue in _list_scale()),
         }
-        if evidence.maps
+        if maps.maps
         else {},
     }
 
 
-def find_strongest(evidence: Evidence) -> float:
+def find_strongest(maps: MistakeMaps) -> float:
     """Return the number of full colour: all maps of a page share it, so that a faint map is of weak evidence."""
-    return max([evidence.strong, *(float(each.map_HW.max()) for each in evidence.maps)])
+    return max([maps.strong, *(float(each.map_HW.max()) for each in maps.maps)])
 
 
-def _describe_map(evidence: EvidenceMap, strongest: float) -> dict[str, Any]:
-    x, y = evidence.peak
+def _describe_map(found: MistakeMap, strongest: float) -> dict[str, Any]:
+    x, y = found.peak
     where = f"most at {x:.0%} from the left, {y:.0%} from the top"
     return {
-        "picture": embed_heat(evidence.picture_HWC, evidence.map_HW, strongest),
+        "picture": embed_heat(found.picture_HWC, found.map_HW, strongest),
         "where": where,
-        "text": f"What speaks for {make_printable(shorten(evidence.label, 30))}: {where}",
-        "is_doubtful": bool(evidence.doubts),
+        "text": f"What speaks for {make_printable(shorten(found.label, 30))}: {where}",
+        "is_doubtful": bool(found.doubts),
     }
 
 

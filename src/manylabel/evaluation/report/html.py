@@ -15,10 +15,10 @@ from manylabel.data.findings import Finding
 from manylabel.data.images import ImageSource
 from manylabel.errors import ConfigError, build_message, make_printable
 from manylabel.evaluation.evaluate import Report
-from manylabel.evaluation.evidence import Evidence
+from manylabel.evaluation.mistake_maps import MistakeMaps
 from manylabel.evaluation.report.definitions import DEFINITIONS
 from manylabel.evaluation.report.facts import describe_report
-from manylabel.evaluation.report.heat import describe_evidence
+from manylabel.evaluation.report.heat import describe_maps
 from manylabel.evaluation.report.metrics import check_names_differ
 from manylabel.evaluation.report.page import load_part, render_page
 from manylabel.evaluation.report.script_data import build_script_data, list_wanted_images
@@ -75,7 +75,7 @@ def save_html(
     findings: Iterable[Finding] | None = None,
     sources: Mapping[str, ImageSource] | None = None,
     pictures: Mapping[str, bytes] | None = None,
-    evidence: Mapping[str, Evidence] | None = None,
+    mistake_maps: Mapping[str, MistakeMaps] | None = None,
 ) -> None:
     """Write reports as one HTML file that loads nothing: sentences, numbers, curves, pictures, how to reproduce.
 
@@ -92,7 +92,7 @@ def save_html(
         findings: what the doctor found in the data; None says nothing about it.
         sources: where the pixels of an image are, by its name, for thumbnails of the worst images; None has none.
         pictures: caption to PNG or SVG bytes, shown below the reports.
-        evidence: maps of the worst mistakes, by the name of a report; None has none.
+        mistake_maps: what spoke for the label in the worst mistakes, by the name of a report; None has none.
 
     Raises:
         ConfigError: no report, two of one name, or a picture that is neither PNG nor SVG.
@@ -107,7 +107,7 @@ def save_html(
         findings=findings,
         sources=sources,
         pictures=pictures,
-        evidence=evidence,
+        mistake_maps=mistake_maps,
     )
     # A file name that is not text holds lone surrogates, which are shown with a backslash.
     write_bytes_atomically(path, html.encode("utf-8", "backslashreplace"))
@@ -123,17 +123,17 @@ def render_html(
     findings: Iterable[Finding] | None = None,
     sources: Mapping[str, ImageSource] | None = None,
     pictures: Mapping[str, bytes] | None = None,
-    evidence: Mapping[str, Evidence] | None = None,
+    mistake_maps: Mapping[str, MistakeMaps] | None = None,
 ) -> str:
     """Return the page that `save_html` writes."""
     if not reports:
         raise ConfigError(build_message("page", "there is no report to show", expected="one or more"))
     check_names_differ(reports)
     thumbnails = embed_thumbnails(list_wanted_images(reports), sources) if sources else {}
-    heat = {report.name: describe_evidence((evidence or {}).get(report.name)) for report in reports}
+    heat = {report.name: describe_maps((mistake_maps or {}).get(report.name)) for report in reports}
     data = build_script_data(reports, history, thumbnails, {part: facts["maps"] for part, facts in heat.items()})
     facts = {
-        "parts": [{**describe_report(report), "evidence": heat[report.name]} for report in reports],
+        "parts": [{**describe_report(report), "heat": heat[report.name]} for report in reports],
         "data": data,
         "epochs": _list_epochs(data["history"]),
         "has_thumbnails": bool(thumbnails),

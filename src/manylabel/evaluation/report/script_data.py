@@ -21,16 +21,19 @@ from manylabel.evaluation.report.sentences import format_value, shorten
 from manylabel.evaluation.worst_images import WorstImages
 from manylabel.metrics.intervals import wilson_interval
 
+MapsOfMistakes = Mapping[tuple[str, str], Mapping[str, Any]]
+"""What the page shows of a map, by the names of its image and its label: an image may be wrong about several."""
+
 
 def build_script_data(
     reports: Sequence[Report],
     history: Sequence[Mapping[str, Any]] | None,
     thumbnails: Mapping[str, str],
-    maps: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({}),
+    maps: Mapping[str, MapsOfMistakes] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return what the script reads: one object per report, the epochs, and the thumbnails by their number.
 
-    `maps` are the pictures of evidence, by the name of the report and of the image.
+    `maps` are what the page shows of the maps of mistakes, by the name of the report.
     """
     number_of = {image: number for number, image in enumerate(thumbnails)}
     return {
@@ -76,9 +79,9 @@ def _to_number(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else round(float(value), 6)
 
 
-def _pack_report(report: Report, number_of: Mapping[str, int], maps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _pack_report(report: Report, number_of: Mapping[str, int], maps: MapsOfMistakes) -> dict[str, Any]:
     details, rows = report.details, report.labels
-    curves, shown = details.curves, details.worst.images
+    curves = details.curves
     return {
         "labels": [make_printable(row["label"]) for row in rows],
         "num_images": report.num_images,
@@ -100,11 +103,23 @@ def _pack_report(report: Report, number_of: Mapping[str, int], maps: Mapping[str
             [make_printable(suspect.image), number_of.get(suspect.image, -1), _describe_suspect(suspect)]
             for suspect in report.suspects
         ],
-        "overall": [
-            [column, is_missed, mistake.place, round(mistake.probability, 4), maps.get(shown[mistake.place].image)]
-            for column, is_missed, mistake in details.worst.overall(MAX_OVERALL_MISTAKES)
-        ],
+        "overall": _pack_overall(report, maps),
     }
+
+
+def _pack_overall(report: Report, maps: MapsOfMistakes) -> list[list[Any]]:
+    """Return the worst of all labels as [label, whether it was missed, place, probability, its map or None]."""
+    worst, names = report.details.worst, [row["label"] for row in report.labels]
+    return [
+        [
+            column,
+            is_missed,
+            mistake.place,
+            round(mistake.probability, 4),
+            maps.get((worst.images[mistake.place].image, names[column])),
+        ]
+        for column, is_missed, mistake in worst.overall(MAX_OVERALL_MISTAKES)
+    ]
 
 
 def _describe_suspect(suspect: Mistake) -> str:

@@ -121,12 +121,12 @@ class LabelPanel {
 }
 
 // An image with what is there and what was said of it.
-function showImage(part, thumbnails, place, remark, evidence = null) {
+function showImage(part, thumbnails, place, remark, heat = null) {
   const [name, truth, given, number] = part.worst.images[place];
   const figure = frameImage(thumbnails, number, [["bdi", name], ["b", remark], ["span", `is: ${listLabels(part, truth)}`], ["span", `given: ${listLabels(part, given)}`]]);
-  if (evidence) {
-    figure.lastChild.before(Object.assign(document.createElement("img"), {src: evidence.picture, alt: evidence.text, title: evidence.text}));
-    if (evidence.is_doubtful) figure.lastChild.append(Object.assign(line("span", "the map is doubtful"), {className: "doubt"}));
+  if (heat) {
+    figure.lastChild.before(Object.assign(document.createElement("img"), {src: heat.picture, alt: heat.text, title: heat.text}));
+    if (heat.is_doubtful) figure.lastChild.append(Object.assign(line("span", "the map is doubtful"), {className: "doubt"}));
   }
   return figure;
 }

@@ -18,8 +18,8 @@
       button.addEventListener("click", () => panel.pick(Number(row.dataset.place)));
       row.cells[0].append(button);
     }
-    section.querySelector("[data-show=worst]").replaceChildren(...part.overall.map(([column, isMissed, image, probability, evidence]) =>
-      showImage(part, data.thumbnails, image, `${shorten(part.labels[column], 30)} ${isMissed ? "missed" : "wrongly given"} at ${formatValue(probability)}`, evidence)));
+    section.querySelector("[data-show=worst]").replaceChildren(...part.overall.map(([column, isMissed, image, probability, heat]) =>
+      showImage(part, data.thumbnails, image, `${shorten(part.labels[column], 30)} ${isMissed ? "missed" : "wrongly given"} at ${formatValue(probability)}`, heat)));
     section.querySelector("[data-show=suspects]")?.replaceChildren(...part.suspects.map(([name, number, remark]) =>
       frameImage(data.thumbnails, number, [["bdi", name], ["b", remark]])));
     for (const node of section.querySelectorAll(".needs-script")) node.hidden = false;

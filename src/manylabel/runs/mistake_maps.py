@@ -1,4 +1,4 @@
-"""Evidence for a report: what in the worst images spoke for the label that is wrong, within a bound of time."""
+"""Mistake maps of a report: what in the worst images spoke for the label that is wrong, within a bound of time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.images import image_size_px
 from manylabel.errors import DataError, join_names
 from manylabel.evaluation.evaluate import Report
-from manylabel.evaluation.evidence import Evidence, EvidenceMap, WorstMistake, list_worst_mistakes
+from manylabel.evaluation.mistake_maps import MistakeMap, MistakeMaps, WorstMistake, list_worst_mistakes
 from manylabel.inference.explain import MOST_LABELS, Explanation, count_parts, explain
 from manylabel.inference.predictor import Predictor
 from manylabel.training.events import OnEvent, tell_nobody
@@ -23,7 +23,7 @@ _PICTURE_PX = 128
 """The longer side of a map on the page, as of the thumbnails beside it."""
 
 
-def find_evidence(
+def explain_mistakes(
     predictor: Predictor,
     report: Report,
     annotations: Annotations,
@@ -31,7 +31,7 @@ def find_evidence(
     *,
     most_seconds: float = MOST_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
-) -> Evidence:
+) -> MistakeMaps:
     """Return maps of the worst mistakes of a report, found by hiding parts: as many as there is time for.
 
     One answer is timed first. A map tells the wrong label from the others that the image shows or was given.
@@ -50,7 +50,7 @@ def find_evidence(
     affordable = int(most_seconds / max(seconds, 1e-9))
     on_event("stage", {"name": "Explaining mistakes", "total": min(len(mistakes), affordable) * count_parts()})
     start, left = clock(), mistakes
-    maps: list[EvidenceMap] = []
+    maps: list[MistakeMap] = []
     unreadable: list[str] = []
     unit, strong = "", 1.0
     for place, mistake in enumerate(mistakes):
@@ -65,7 +65,7 @@ def find_evidence(
             maps.append(_to_map(found, mistake, record_of[mistake.image], predictor.preprocess.resize == "squash"))
             unit, strong = found.unit, found.strong
     per_map = (clock() - start) / len(maps) if maps else seconds
-    return Evidence(
+    return MistakeMaps(
         tuple(maps), unit, strong, _describe_left_out(len(mistakes), left, unreadable, per_map, most_seconds)
     )
 
@@ -92,12 +92,12 @@ def _explain(
         return None
 
 
-def _to_map(found: Explanation, mistake: WorstMistake, record: ImageRecord, is_squashed: bool) -> EvidenceMap:
+def _to_map(found: Explanation, mistake: WorstMistake, record: ImageRecord, is_squashed: bool) -> MistakeMap:
     """Return the map of a mistake over the image in its own shape; cropped or padded, as the model sees it."""
     width_px, height_px = image_size_px(record.source) if is_squashed else found.shown.size
     shrink = _PICTURE_PX / max(width_px, height_px)
     size_px = max(1, round(width_px * shrink)), max(1, round(height_px * shrink))
-    return EvidenceMap(
+    return MistakeMap(
         mistake.image,
         mistake.label,
         np.asarray(found.shown.resize(size_px)),

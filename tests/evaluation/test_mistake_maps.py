@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from manylabel.evaluation.evaluate import Report
-from manylabel.evaluation.evidence import MAX_EVIDENCE, list_worst_mistakes
+from manylabel.evaluation.mistake_maps import MAX_MAPS, list_worst_mistakes
 from manylabel.evaluation.report.facts import MAX_OVERALL_MISTAKES, describe_report
 
 
@@ -16,7 +16,7 @@ def test_wrongly_given_and_missed_labels_come_in_turn(make_report: Callable[...,
     given, missed = ([each for each in shown if each["kind"] == kind] for kind in ("wrongly given", "missed"))
     expected = [each for pair in zip(given, missed, strict=True) for each in pair]
     found = list_worst_mistakes(report)
-    assert [(each.image, each.label) for each in found] == [(e["image"], e["label"]) for e in expected[:MAX_EVIDENCE]]
+    assert [(each.image, each.label) for each in found] == [(e["image"], e["label"]) for e in expected[:MAX_MAPS]]
 
 
 def test_the_other_labels_are_those_that_are_there_or_were_given(make_report: Callable[..., Report]) -> None:

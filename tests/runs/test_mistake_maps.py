@@ -1,4 +1,4 @@
-"""Evidence for a report: maps of the worst mistakes, as many as there is time for, and a sentence on the others."""
+"""Mistake maps of a report: maps of the worst mistakes, as many as there is time for, and a sentence on the others."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from tests.inference.conftest import write_bundle
 from manylabel.data.annotations import Annotations, ImageRecord
 from manylabel.data.regions import Region
 from manylabel.evaluation.evaluate import Report
+from manylabel.evaluation.report.html import render_html
 from manylabel.inference.explain import count_parts
 from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.targets import Targets
 from manylabel.runs.evaluate import evaluate, judge
-from manylabel.runs.evidence import find_evidence
+from manylabel.runs.mistake_maps import explain_mistakes
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +59,45 @@ def test_the_wrong_label_is_explained_beside_those_that_are_there(predictor: Pre
     table = write_images(tmp_path)
     report = report_on(predictor, table)
     told: list[tuple[str, Mapping[str, Any]]] = []
-    evidence = find_evidence(predictor, report, table, lambda event, facts: told.append((event, facts)))
-    assert [each.label for each in evidence.maps] == ["red"]
-    (found,) = evidence.maps
-    assert found.image == "2.png"  # the reddest
-    assert found.picture_HWC.shape == (64, 128, 3)  # in its own shape
-    assert found.peak[0] == pytest.approx(9 / 40, abs=0.1)
-    assert any("lies outside the regions that are marked as 'red'" in doubt for doubt in found.doubts)
-    assert evidence.left_out == ""
-    assert "a place is hidden" in evidence.unit
+    found = explain_mistakes(predictor, report, table, lambda event, facts: told.append((event, facts)))
+    assert [each.label for each in found.maps] == ["red"]
+    (red,) = found.maps
+    assert red.image == "2.png"  # the reddest
+    assert red.picture_HWC.shape == (64, 128, 3)  # in its own shape
+    assert red.peak[0] == pytest.approx(9 / 40, abs=0.1)
+    assert any("lies outside the regions that are marked as 'red'" in doubt for doubt in red.doubts)
+    assert found.left_out == ""
+    assert "a place is hidden" in found.unit
     assert told[0] == ("stage", {"name": "Explaining mistakes", "total": count_parts()})
     assert len(told) == 1 + count_parts()
+
+
+def test_an_image_that_is_the_worst_of_several_labels_is_explained_once(predictor: Predictor, tmp_path: Path) -> None:
+    records = []
+    for number in range(2):
+        pixels = np.full((20, 40, 3), 126, np.uint8)
+        pixels[4:16, 2:16, 0], pixels[4:16, 24:38, 1] = 200 + number, 180 + number
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        records.append(ImageRecord(f"{number}.png", str(tmp_path / f"{number}.png")))
+    truth = Targets.from_dense(np.array([[0, 0, 1]] * 2, bool))
+    table = Annotations(tuple(records), truth, load_space(), "table")
+    report = report_on(predictor, table)
+    worst = report.details.worst
+    assert [worst.images[worst.wrongly_given[column][0].place].image for column in (0, 1)] == ["1.png", "1.png"]
+    told: list[str] = []
+    found = explain_mistakes(predictor, report, table, lambda event, _: told.append(event))
+    assert [(each.image, each.label) for each in found.maps] == [("1.png", "red")]
+    assert told.count("progress") == count_parts()  # nothing is explained that is not shown
+    page = render_html([report], title="t", mistake_maps={report.name: found})
+    assert "What speaks for red: most at " in page
+    assert "What speaks for green" not in page
 
 
 def test_no_mistake_needs_no_map(predictor: Predictor, tmp_path: Path) -> None:
     table = write_images(tmp_path)
     right = Annotations(table.records, Targets.from_dense(np.ones((3, 3), bool)), table.label_space, "right")
-    evidence = find_evidence(predictor, report_on(predictor, right), right)
-    assert (evidence.maps, evidence.left_out) == ((), "")
+    found = explain_mistakes(predictor, report_on(predictor, right), right)
+    assert (found.maps, found.left_out) == ((), "")
 
 
 def test_images_that_are_gone_are_said(predictor: Predictor, tmp_path: Path) -> None:
@@ -83,9 +105,9 @@ def test_images_that_are_gone_are_said(predictor: Predictor, tmp_path: Path) -> 
     report = report_on(predictor, table)
     for path in tmp_path.glob("*.png"):
         path.unlink()
-    evidence = find_evidence(predictor, report, table)
-    assert evidence.maps == ()
-    assert evidence.left_out == "There are no maps of what speaks for a label: the image files were not at hand."
+    found = explain_mistakes(predictor, report, table)
+    assert found.maps == ()
+    assert found.left_out == "There are no maps of what speaks for a label: the image files were not at hand."
 
 
 def tick(seconds: float) -> Callable[[], float]:
@@ -111,8 +133,8 @@ def test_maps_take_no_longer_than_they_may(
     predictor: Predictor, tmp_path: Path, seconds: float, num_maps: int, left_out: str
 ) -> None:
     table = write_images(tmp_path)
-    evidence = find_evidence(predictor, report_on(predictor, table), table, clock=tick(seconds))
-    assert (len(evidence.maps), evidence.left_out) == (num_maps, left_out)
+    found = explain_mistakes(predictor, report_on(predictor, table), table, clock=tick(seconds))
+    assert (len(found.maps), found.left_out) == (num_maps, left_out)
 
 
 def test_the_page_of_an_evaluation_has_the_maps(predictor: Predictor, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Evidence: where in an image that is wrong the model saw its label, as maps that somebody else has found."""
+"""Mistake maps: where in an image that is wrong the model saw its label, as somebody else has found it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 from manylabel.evaluation.evaluate import Report
 from manylabel.evaluation.report.facts import MAX_OVERALL_MISTAKES
 
-MAX_EVIDENCE = 8
+MAX_MAPS = 8
 """How many of the worst mistakes have a map: each costs as much as 80 answers."""
 
 
 @dataclass(frozen=True)
-class EvidenceMap:
-    """Where the evidence lies for the label that an image was wrongly given, or that was missed in it.
+class MistakeMap:
+    """What speaks for the label that an image was wrongly given, or that was missed in it, and where.
 
     Shapes: a picture [height, width, 3], and a map of any size that covers it.
 
@@ -39,10 +39,10 @@ class EvidenceMap:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class MistakeMaps:
     """The maps of a report's worst mistakes, all with one scale; `left_out` says why there are not more."""
 
-    maps: tuple[EvidenceMap, ...]
+    maps: tuple[MistakeMap, ...]
     unit: str
     strong: float = 1.0
     """The number that gets full colour at least."""
@@ -51,14 +51,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class WorstMistake:
-    """A mistake whose evidence is looked for, with the other labels that the image shows or was given."""
+    """A mistake that is to be explained, with the other labels that the image shows or was given."""
 
     image: str
     label: str
     others: tuple[str, ...]
 
 
-def list_worst_mistakes(report: Report, num: int = MAX_EVIDENCE) -> list[WorstMistake]:
+def list_worst_mistakes(report: Report, num: int = MAX_MAPS) -> list[WorstMistake]:
     """Return the first of the worst mistakes that the page shows: a wrongly given label, a missed one, and so on."""
     worst, names = report.details.worst, [row["label"] for row in report.labels]
     overall = worst.overall(MAX_OVERALL_MISTAKES)
