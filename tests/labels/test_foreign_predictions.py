@@ -56,6 +56,19 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, text: str, message: str
         load_foreign_predictions(tmp_path / "other.csv")
 
 
+@pytest.mark.parametrize(("error", "reason"), [(OSError(), "OSError"), (pa.ArrowInvalid("\n"), "ArrowInvalid")])
+def test_an_error_without_text_is_called_by_its_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("pyarrow.csv.read_csv", fail)
+    (tmp_path / "theirs.csv").write_text("image,dog\na.jpg,0.5\n")
+    with pytest.raises(DataError, match=rf"cannot be read \({reason}\)"):
+        load_foreign_predictions(tmp_path / "theirs.csv")
+
+
 def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
     path = tmp_path / "others.csv"
     path.write_bytes(b"\x80\x05,dog\na.jpg,0.5\n")

@@ -24,6 +24,7 @@ from manylabel.errors import BundleError, ConfigError, MissingExtraError
 from manylabel.inference.explain import explain
 from manylabel.inference.picture import draw_explanation
 from manylabel.inference.predictor import load
+from manylabel.models.backbones import build_backbone
 from manylabel.models.scoring import logits_to_probs
 from manylabel.runs.explain import METHODS, find_method, load_classifier
 from manylabel.runs.train import train
@@ -189,6 +190,38 @@ def test_weights_that_were_swapped_are_noticed_by_their_digest(copy: Path) -> No
     (copy / "model.safetensors").write_bytes(b"other")
     with pytest.raises(BundleError, match="not the one its manifest describes"):
         load_classifier(load_bundle(copy))
+
+
+def test_weights_that_cannot_be_read_are_one_sentence(copy: Path) -> None:
+    bundle = load_bundle(copy)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"model\.safetensors: cannot be read \(No such file or directory\)\. Copy"):
+        load_classifier(bundle)
+
+
+def test_weights_that_are_replaced_while_they_are_loaded_are_not_mixed_in(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = load_file(copy / "model.safetensors")
+
+    def replace_weights(*args: Any, **options: Any) -> Any:
+        others = {name: tensor + (name == "head.bias") for name, tensor in weights.items()}
+        save_file(others, copy / "model.safetensors")
+        return build_backbone(*args, **options)
+
+    monkeypatch.setattr("manylabel.models.backbones.build_backbone", replace_weights)
+    loaded = load_classifier(load_bundle(copy)).state_dict()
+    assert torch.equal(loaded["head.bias"], weights["head.bias"])
+    assert not torch.equal(load_file(copy / "model.safetensors")["head.bias"], weights["head.bias"])
+
+
+def test_an_error_without_text_is_called_by_its_class(model: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("manylabel.models.backbones.build_backbone", fail)
+    with pytest.raises(BundleError, match=r"the network cannot be built .*\(RuntimeError\)"):
+        load_classifier(model)
 
 
 @pytest.mark.parametrize("library", ["torch", "captum"])

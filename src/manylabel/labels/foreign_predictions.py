@@ -79,7 +79,7 @@ def _load_table(path: Path) -> Any:
         table = pyarrow.parquet.ParquetFile(path).read() if is_parquet else pyarrow.csv.read_csv(path)
         str(table.column_names)  # names are only decoded where they are asked for
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             build_message(path, f"cannot be read ({reason})", expected="CSV with commas, or Parquet")
         ) from error
