@@ -224,3 +224,30 @@ def test_a_damaged_part_is_refused(values: Any, message: str) -> None:
 def test_rules_for_labels_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ConfigError, match="unknown label 'sum' \\(did you mean 'sun'\\?\\)"):
         DecisionPolicy(SPACE, (0.5, 0.5, 0.5), rules=(Rule("required", ("sum",)),))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "shown"),
+    [
+        ("x", "'x'"),
+        ({}, "{}"),
+        ("0.5", "'0.5'"),
+        (True, "True"),
+        ([0.5], r"\[0.5\]"),
+        (1.5, "1.5"),
+        (-1e-50, "-1e-50"),
+        (float("nan"), "nan"),
+        pytest.param(10**400, "inf", id="400 digits"),
+        pytest.param(-(10**9000), "-inf", id="9,000 digits"),
+    ],
+)
+def test_a_moved_threshold_that_is_no_share_is_refused_in_one_sentence(threshold: Any, shown: str) -> None:
+    policy = DecisionPolicy(SPACE, (0.5,) * 3)
+    with pytest.raises(ConfigError, match=rf"^threshold of 'dog': not a number from 0 to 1, got {shown}\.$"):
+        policy.replace_thresholds({"dog": threshold})
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 0.25, np.float32(0.25), np.float64(0.25)])
+def test_a_threshold_may_be_moved_to_any_kind_of_number(threshold: Any) -> None:
+    moved = DecisionPolicy(SPACE, (0.5,) * 3).replace_thresholds({"dog": threshold})
+    assert moved.thresholds == (0.5, float(threshold), 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from manylabel.decisions import reasons
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.decisions.reasons import RuleEffect, decide_with_reasons
 from manylabel.decisions.rules import Rule
@@ -85,3 +86,34 @@ def test_each_label_that_a_rule_added_or_left_out_stands_under_it(
 
 def test_a_policy_that_does_not_abstain_says_nothing_of_a_person() -> None:
     assert decide_with_reasons(DecisionPolicy(SPACE, (0.5,) * 4), np.zeros(4, np.float32)).needs_person is None
+
+
+def test_what_reaches_its_threshold_is_for_the_policy_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = (Rule("required", ("a", "b")),)
+    assert decide(rules, 0.5, 0, 0, 0) == ("a", ())
+    # Were it ">", a label on its threshold would have to be added by the rule, and that would be said.
+    monkeypatch.setattr(DecisionPolicy, "find_reached", lambda policy, adjusted: adjusted > policy.thresholds_L)
+    assert decide(rules, 0.5, 0, 0, 0) == ("a", (RuleEffect("one of a, b at least", added=("a",)),))
+
+
+def test_a_rule_that_stands_twice_is_told_once() -> None:
+    assert decide((Rule("exclusive", ("a", "b")),) * 2, 0.75, 0.5, 0, 0)[1] == (
+        RuleEffect("only one of a, b", removed=("b",)),
+    )
+
+
+def test_reasons_ask_only_rules_that_speak_of_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = tuple(f"{number}" for number in range(100))
+    pairs = tuple(Rule("exclusive", (names[at], names[at + 1])) for at in range(0, 100, 2))
+    policy = DecisionPolicy(LabelSpace(names), (0.5,) * 100, rules=pairs)
+    asked: list[str] = []
+    is_broken = reasons._RuleAsSets.is_broken_limit
+
+    def note(each: reasons._RuleAsSets, given: frozenset[str]) -> bool:
+        asked.append(str(each.rule))
+        return is_broken(each, given)
+
+    monkeypatch.setattr(reasons._RuleAsSets, "is_broken_limit", note)
+    decision = decide_with_reasons(policy, np.ones(100, np.float32))
+    assert [effect.removed for effect in decision.by_rules] == [(name,) for name in names[1::2]]
+    assert len(asked) == 50  # of 50 labels times 50 rules

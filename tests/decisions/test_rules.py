@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from manylabel.decisions import rules as rules_module
 from manylabel.decisions.rules import Rule, RuleSet
 from manylabel.errors import ConfigError
 from manylabel.labels.space import LabelSpace
@@ -158,6 +159,23 @@ def test_many_images_at_once_get_what_one_gets_step_by_step(chosen: list[Rule], 
     decided_NL = rules.apply(margins_NL >= 0, margins_NL)
     for margins_L, decided_L in zip(margins_NL, decided_NL, strict=True):
         assert set(np.flatnonzero(decided_L).tolist()) == take_slowly(rules, margins_L)
+
+
+@settings(max_examples=100, deadline=None)
+@given(many_rules, margins_of_images)
+def test_few_images_and_many_get_the_same_though_implications_are_looked_up_or_multiplied(
+    chosen: list[Rule], margins_NL: np.ndarray
+) -> None:
+    try:
+        rules = RuleSet(SPACE, chosen)
+    except ConfigError:
+        return
+    decided = []
+    for few in (0, 1_000):  # of so few images implications are looked up
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rules_module, "_FEW_IMAGES", few)
+            decided.append(rules.apply(margins_NL >= 0, margins_NL))
+    np.testing.assert_array_equal(*decided)
 
 
 @settings(max_examples=60, deadline=None)

@@ -114,6 +114,38 @@ def test_200_clients_that_are_slow_do_not_stop_the_others_and_are_cut(served: Se
     print(f"{NUM_SLOW} slow clients were gone after {seconds:.1f} s; {traffic.outcomes['200']} others were answered")
 
 
+def test_13_clients_that_send_much_and_then_little_leave_the_others_their_memory(served: Served) -> None:
+    # Together they would hold 256 MB, all that the server has for bodies.
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: image/png\r\n"
+    photograph = RED + bytes(300_000 - len(RED))  # what follows an image in its file is not looked at
+    with contextlib.ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60)) for _ in range(13)
+        ]
+        with ThreadPoolExecutor(len(slow)) as threads:
+            begin = f"{head}Content-Length: 19900000\r\n\r\n".encode() + bytes(19_700_000)
+            list(threads.map(lambda connection: connection.sendall(begin), slow))
+        held = read_bytes_in_flight(served)
+        assert 100_000_000 < held <= 128_000_000
+        answers = []
+        for _ in range(18):
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    connection.send(b"x")
+            answers.append(ask_once(served.port, photograph))
+        assert answers == ["200"] * 18
+        assert read_bytes_in_flight(served) > 100_000_000, "they did not hold on"
+
+
+def read_bytes_in_flight(served: Served) -> float:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics")
+        page = connection.getresponse().read().decode()
+    (line,) = (line for line in page.splitlines() if line.startswith("manylabel_bytes_in_flight "))
+    return float(line.split()[1])
+
+
 def watch(slow: list[socket.socket], dripping: dict[socket.socket, bytes]) -> dict[socket.socket, tuple[bytes, float]]:
     """Send drops once a second until the server has ended each connection; return its last words and when it ended."""
     ends: dict[socket.socket, tuple[bytes, float]] = {}

@@ -95,6 +95,92 @@ def test_a_body_takes_a_place_in_the_queue_when_it_is_complete_and_not_before() 
         slow[0].add_images(1)
 
 
+class SlowBody:
+    """A body that stops after its first blocks, until it is let go on."""
+
+    def __init__(self, admission: Admission, *blocks: bytes) -> None:
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
+        for block in blocks:
+            self._waiting.put_nowait(block)
+        self.reading = asyncio.create_task(read_body(self._receive, None, let_in(admission)))
+
+    async def _receive(self) -> dict[str, Any]:
+        return {"type": "http.request", "body": await self._waiting.get(), "more_body": True}
+
+    def send(self, block: bytes) -> None:
+        self._waiting.put_nowait(block)
+
+
+async def take_turns() -> None:
+    """Let whatever can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_incomplete_bodies_hold_half_of_the_memory_and_the_oldest_is_given_up_first() -> None:
+    async def send_all() -> None:
+        admission = Admission(4, max_bytes=1000)
+        slow = [SlowBody(admission, b"x" * 100) for _ in range(5)]
+        await take_turns()
+        assert admission.num_bytes == 500
+        assert not any(each.reading.done() for each in slow)
+        newest = SlowBody(admission, b"x" * 150)
+        await take_turns()
+        assert [each.reading.done() for each in slow] == [True, True, False, False, False]
+        assert admission.num_bytes == 450
+        for each in slow[:2]:
+            with pytest.raises(RequestError, match="Other requests fill the memory") as raised:
+                await each.reading
+            assert (raised.value.status, raised.value.headers) == (503, {"Retry-After": "1"})
+        # A drop that comes late drives nobody out but who sent it.
+        slow[2].send(b"x" * 51)
+        await take_turns()
+        assert [each.reading.done() for each in slow[2:]] == [True, False, False]
+        assert not newest.reading.done()
+        for each in (*slow[3:], newest):
+            each.reading.cancel()
+
+    asyncio.run(send_all())
+
+
+def test_a_body_that_comes_at_once_has_room_beside_those_that_stop() -> None:
+    async def send_all() -> None:
+        admission = Admission(64)
+        slow = [SlowBody(admission, b"x" * 10_000_000, b"x" * 9_700_000) for _ in range(13)]
+        await take_turns()
+        for _ in range(18):
+            blocks = [b"x" * 100_000] * 3
+            assert len(await read_all(blocks, let_in(admission))) == 300_000
+        assert admission.num_bytes <= admission.max_bytes // 2 + 18 * 300_000
+        assert sum(each.reading.done() for each in slow) == 7
+        for each in slow:
+            each.reading.cancel()
+
+    asyncio.run(send_all())
+
+
+async def read_all(blocks: list[bytes], ticket: Ticket) -> bytes:
+    waiting = list(blocks)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
+
+    return await read_body(receive, None, ticket)
+
+
+def test_a_body_that_is_given_up_or_goes_leaves_nothing_behind() -> None:
+    admission = Admission(2, max_bytes=100)
+    with pytest.raises(RequestError, match="went away"):
+        read([b"x" * 50, None], admission=admission)
+    with pytest.raises(RequestError, match="memory"):
+        read([b"x" * 51, b"y"], admission=admission)
+    first, second = let_in(admission), let_in(admission)
+    first.add_bytes(50, is_last=False)
+    first.release()
+    second.add_bytes(50, is_last=False)  # fits its half only where nothing is left
+
+
 @pytest.mark.parametrize(
     ("blocks", "declared", "status", "kind"),
     [

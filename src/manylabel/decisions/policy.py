@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from manylabel.decisions.calibrate import NO_CALIBRATION, Calibration
 from manylabel.decisions.conformal import Abstention
 from manylabel.decisions.rule_files import read_rules
 from manylabel.decisions.rules import Rule, RuleSet
-from manylabel.errors import BundleError, build_message, join_names
+from manylabel.errors import BundleError, ConfigError, build_message, join_names
 from manylabel.labels.space import LabelSpace
 
 BoolArray = npt.NDArray[np.bool_]
@@ -103,14 +104,17 @@ class DecisionPolicy:
 
         Raises:
             DataError: a label that does not exist.
-            BundleError: a threshold that is not a number from 0 to 1.
+            ConfigError: a threshold that is not a number from 0 to 1.
 
         Example:
             >>> policy = DecisionPolicy(LabelSpace(("beach", "dog")), (0.5, 0.25))
             >>> policy.replace_thresholds({"dog": 0.75}).thresholds
             (0.5, 0.75)
         """
-        _check_thresholds(moved)
+        for name, threshold in moved.items():
+            if not _is_share(threshold):
+                where = f"threshold of {name!r}"
+                raise ConfigError(build_message(where, "not a number from 0 to 1", got=_show_number(threshold)))
         thresholds_L = self.thresholds_L
         for name, threshold in moved.items():
             thresholds_L[self.label_space.index(name)] = threshold
@@ -140,11 +144,18 @@ class DecisionPolicy:
         """
         return self.decide_adjusted(self.adjust(probs_NL))
 
+    def find_reached(self, adjusted_NL: Float32Array) -> BoolArray:
+        """Return which labels reach their thresholds, before any rule; this is the one place that says what that is.
+
+        Shapes: N images, L labels; a single image's [L] is fine too.
+        """
+        return np.asarray(adjusted_NL >= self.thresholds_L)
+
     def decide_adjusted(self, adjusted_NL: Float32Array) -> BoolArray:
         """Return `decide` for probabilities that `adjust` has been through."""
-        given_NL = adjusted_NL >= self.thresholds_L
+        given_NL = self.find_reached(adjusted_NL)
         if not self.rules:
-            return np.asarray(given_NL)
+            return given_NL
         margins_NL = adjusted_NL - self.thresholds_L
         decided_NL = self.rule_set.apply(np.atleast_2d(given_NL), np.atleast_2d(margins_NL))
         return decided_NL.reshape(adjusted_NL.shape)
@@ -240,7 +251,16 @@ def _check_thresholds(thresholds: Mapping[str, float]) -> None:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    # Numbers of numpy's with 32 bits are no `float`; a comparison with NaN is false.
+    is_number = isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool)
+    return is_number and bool(0 <= value <= 1)
+
+
+def _show_number(value: Any) -> Any:
+    """Return what should have been a share, to be shown; Python writes no integer of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return math.inf if value > 0 else -math.inf
+    return value
 
 
 def _read_abstention(values: Any) -> Abstention:

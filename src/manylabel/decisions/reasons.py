@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,56 +81,87 @@ def _find_effects(policy: DecisionPolicy, adjusted_L: Float32Array, labels: tupl
     if not policy.rules:
         return ()
     names, given = policy.label_space.names, frozenset(labels)
-    margins_L = adjusted_L - policy.thresholds_L
-    reached = [names[column] for column in np.argsort(-margins_L, kind="stable") if margins_L[column] >= 0]
+    order = np.argsort(policy.thresholds_L - adjusted_L, kind="stable")
+    reached_L = policy.find_reached(adjusted_L)
+    reached = [names[column] for column in order if reached_L[column]]
     has_reached = frozenset(reached)
-    added = [label for label in labels if label not in has_reached]
-    removed = [label for label in reached if label not in given]
-    by_rule: dict[Rule, tuple[list[str], list[str]]] = {rule: ([], []) for rule in policy.rules}
-    for label in added:
-        for rule in _find_asking(policy.rules, label, given):
-            by_rule[rule][0].append(label)
-    for label in removed:
-        with_it = given | _find_implied(policy, label)
-        for rule in policy.rules:
-            if _is_broken_limit(rule, with_it):
-                by_rule[rule][1].append(label)
+    rules = _RuleSets(policy.rules)
+    added: list[list[str]] = [[] for _ in rules.all]
+    removed: list[list[str]] = [[] for _ in rules.all]
+    for label in labels:
+        if label not in has_reached:
+            for place in _find_asking(rules, label, given):
+                added[place].append(label)
+    for label in reached:
+        if label not in given:
+            for place in _find_forbidding(rules, _find_implied(policy, label), given):
+                removed[place].append(label)
     return tuple(
-        RuleEffect(str(rule), tuple(more), tuple(less)) for rule, (more, less) in by_rule.items() if more or less
+        RuleEffect(str(each.rule), tuple(more), tuple(less))
+        for each, more, less in zip(rules.all, added, removed, strict=True)
+        if more or less
     )
 
 
-def _find_asking(rules: Collection[Rule], label: str, given: frozenset[str]) -> list[Rule]:
-    """Return the rules for which a label stands beside the others."""
-    implying = [rule for rule in rules if _implies(rule, label, given)]
-    demanding = [rule for rule in rules if _demands(rule, label)]
-    needed = [rule for rule in demanding if len(given & _group(rule, given)) <= _count(rule)]
+@dataclass(frozen=True)
+class _RuleAsSets:
+    """A rule with its labels as sets, which for many rules take longer to build than to ask."""
+
+    rule: Rule
+    labels: frozenset[str]
+    others: frozenset[str]
+
+    def implies(self, label: str, given: frozenset[str]) -> bool:
+        if self.rule.kind == "hierarchy":
+            return label in self.labels and not given.isdisjoint(self.others)
+        return self.rule.kind == "implies" and label in self.others and not given.isdisjoint(self.labels)
+
+    def demands(self, label: str) -> bool:
+        return self.rule.kind in ("at_least", "required") and (not self.labels or label in self.labels)
+
+    def is_broken_limit(self, given: frozenset[str]) -> bool:
+        if self.rule.kind == "forbids":
+            return not given.isdisjoint(self.labels) and not given.isdisjoint(self.others)
+        return self.rule.kind in ("at_most", "exclusive") and self.count_given(given) > self.count
+
+    def count_given(self, given: frozenset[str]) -> int:
+        return len(given & self.labels) if self.labels else len(given)
+
+    @property
+    def count(self) -> int:
+        return self.rule.count if self.rule.kind in ("at_least", "at_most") else 1
+
+
+class _RuleSets:
+    """The rules of a policy, and which of them speak of a label."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.all = [_RuleAsSets(rule, frozenset(rule.labels), frozenset(rule.others)) for rule in dict.fromkeys(rules)]
+        self._of_all = [place for place, each in enumerate(self.all) if not each.labels]
+        self._by_label: dict[str, list[int]] = {}
+        for place, each in enumerate(self.all):
+            for label in each.labels | each.others:
+                self._by_label.setdefault(label, []).append(place)
+
+    def find_places(self, labels: Iterable[str]) -> list[int]:
+        """Return the places of the rules that speak of any of these labels, or of all, in order."""
+        return sorted({*self._of_all, *(place for label in labels for place in self._by_label.get(label, ()))})
+
+
+def _find_asking(rules: _RuleSets, label: str, given: frozenset[str]) -> list[int]:
+    """Return the places of the rules for which a label stands beside the others."""
+    places = rules.find_places((label,))
+    implying = [place for place in places if rules.all[place].implies(label, given)]
+    demanding = [place for place in places if rules.all[place].demands(label)]
+    needed = [place for place in demanding if rules.all[place].count_given(given) <= rules.all[place].count]
     # A demand may have been met by more than it asked for: then it is the one that asked all the same.
     return [*implying, *needed] or demanding
 
 
-def _implies(rule: Rule, label: str, given: frozenset[str]) -> bool:
-    if rule.kind == "hierarchy":
-        return label in rule.labels and not given.isdisjoint(rule.others)
-    return rule.kind == "implies" and label in rule.others and not given.isdisjoint(rule.labels)
-
-
-def _demands(rule: Rule, label: str) -> bool:
-    return rule.kind in ("at_least", "required") and (not rule.labels or label in rule.labels)
-
-
-def _group(rule: Rule, given: frozenset[str]) -> frozenset[str]:
-    return frozenset(rule.labels) if rule.labels else given
-
-
-def _count(rule: Rule) -> int:
-    return rule.count if rule.kind in ("at_least", "at_most") else 1
-
-
-def _is_broken_limit(rule: Rule, given: frozenset[str]) -> bool:
-    if rule.kind == "forbids":
-        return not given.isdisjoint(rule.labels) and not given.isdisjoint(rule.others)
-    return rule.kind in ("at_most", "exclusive") and len(given & _group(rule, given)) > _count(rule)
+def _find_forbidding(rules: _RuleSets, wanted: frozenset[str], given: frozenset[str]) -> list[int]:
+    """Return the places of the limits that these labels would break beside the given ones, which break none."""
+    with_them = given | wanted
+    return [place for place in rules.find_places(wanted - given) if rules.all[place].is_broken_limit(with_them)]
 
 
 def _find_implied(policy: DecisionPolicy, label: str) -> frozenset[str]:

@@ -55,8 +55,8 @@ from manylabel.server.settings import ServerSettings
 STATUS_OF_KIND: Mapping[str, int] = {"unsupported_format": 415, "too_large": 413, "crashed": 422, "too_slow": 422}
 """The HTTP status for an image that cannot be used, by its kind of error; 400 for the others."""
 
-_COSTLY_PATHS = ("/predict", "/explain", "/decide")
-"""What there has to be room for."""
+_COSTLY_PATHS: Mapping[str, int] = {"/predict": 1, "/explain": 1, "/decide": 0}
+"""What there has to be room for, and the places that it takes at least in the queue of images."""
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 100_000_000
@@ -100,12 +100,11 @@ class Service:
         self.is_started = True
 
     async def stop(self) -> None:
-        """End the decoders and the threads."""
+        """End the decoders and the threads; what runs may take a while, during which the event loop goes on."""
         self.is_started = False
         await self.decoders.stop()
-        self.batcher.stop()
-        self.explainer.stop()
-        self.decider.stop()
+        for part in (self.batcher, self.explainer, self.decider):
+            await asyncio.to_thread(part.stop)
 
     async def answer(self, image: NamedImage, model: ServedModel, top_k: int | None, ticket: Ticket) -> Prediction:
         """Return the answer for one image; one that cannot be used gives a Prediction with `error` set.
@@ -152,7 +151,8 @@ class AdmissionGate:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        ticket = self._admission.admit(self._deadline_seconds, state.get("is_gone", _is_never_gone))
+        is_gone, num_images = state.get("is_gone", _is_never_gone), _COSTLY_PATHS[scope["path"]]
+        ticket = self._admission.admit(self._deadline_seconds, is_gone, num_images)
         state["ticket"] = ticket
 
         async def send_and_release(message: Message) -> None:
@@ -303,7 +303,7 @@ def _add_decision(api: FastAPI, service: Service) -> None:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise RequestError(415, "unsupported_type", "The Content-Type is not that of JSON; send application/json.")
         declared = request.headers.get("content-length")
-        body = await read_body(request.receive, declared, ticket, MAX_JSON_BYTES)
+        body = await read_body(request.receive, declared, ticket, MAX_JSON_BYTES, num_images=0)
         try:
             async with asyncio.timeout(seconds_left(ticket)):
                 decided = await service.decider.decide(body, service.place.current, ticket)
