@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from manylabel import client as client_module
 from manylabel.client import Client, ServerError
+from manylabel.decisions.reasons import Decision, RuleEffect
 from manylabel.errors import ConfigError
 
 ANSWER: dict[str, Any] = {
@@ -168,4 +170,30 @@ def test_wrong_images_are_refused_before_anything_is_sent(stub: Stub, tmp_path: 
         for number in (0, client_module.MAX_IMAGES + 1):
             with pytest.raises(ConfigError, match=f"got {number}, expected 1 to 32"):
                 client.predict_many([b"x"] * number)
+    assert stub.asked == []
+
+
+def test_one_table_is_decided_as_one_image_and_a_list_as_a_list(stub: Stub) -> None:
+    decided = {"labels": ["dog"], "by_rules": [{"rule": "r", "added": ["dog"], "removed": []}]}
+    stub.answers = [(200, [decided]), (200, [decided]), (200, [decided, {**decided, "needs_person": True}])]
+    one = Decision(("dog",), (RuleEffect("r", added=("dog",)),))
+    with connect(stub) as client:
+        assert client.decide({"dog": 0.5}) == one
+        assert client.decide([{"dog": 0.5}], {"dog": 0.25}) == [one]
+        assert client.decide({"dog": p} for p in (0.5, 0.75)) == [one, replace(one, needs_person=True)]
+    assert [json.loads(body) for *_, body in stub.asked] == [
+        {"probabilities": [{"dog": 0.5}], "thresholds": {}},
+        {"probabilities": [{"dog": 0.5}], "thresholds": {"dog": 0.25}},
+        {"probabilities": [{"dog": 0.5}, {"dog": 0.75}], "thresholds": {}},
+    ]
+
+
+def test_what_is_no_table_of_probabilities_is_refused_before_anything_is_sent(stub: Stub) -> None:
+    with connect(stub) as client:
+        for wrong in ([0.5], "dog", [{"dog": 0.5}, ["dog"]]):
+            with pytest.raises(ConfigError, match=r"^probabilities: not of this form, got .*, expected a table with"):
+                client.decide(wrong)  # type: ignore[call-overload]
+        for number in (0, client_module.MAX_IMAGES + 1):
+            with pytest.raises(ConfigError, match=f"got {number}, expected 1 to 32"):
+                client.decide([{"dog": 0.5}] * number)
     assert stub.asked == []

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import urlencode, urlsplit
 
 from manylabel.errors import ConfigError, RunError, build_message
@@ -122,22 +122,41 @@ class Client:
         answers = self._ask("POST", f"/predict?{query}", body, content_type)
         return [_to_prediction(answer, shown) for answer, (shown, _) in zip(answers, named, strict=True)]
 
+    @overload
+    def decide(self, probabilities: Mapping[str, float], thresholds: Mapping[str, float] | None = None) -> Decision: ...
+
+    @overload
     def decide(
         self, probabilities: Iterable[Mapping[str, float]], thresholds: Mapping[str, float] | None = None
-    ) -> list[Decision]:
-        """Return the labels of up to 32 images for their probabilities, with other thresholds than the model's.
+    ) -> list[Decision]: ...
+
+    def decide(
+        self,
+        probabilities: Mapping[str, float] | Iterable[Mapping[str, float]],
+        thresholds: Mapping[str, float] | None = None,
+    ) -> Decision | list[Decision]:
+        """Return the labels of an image, or of up to 32, for their probabilities and other thresholds than the model's.
 
         Args:
-            probabilities: a table for each image with those of all labels, as `predict` gives them when it is asked to.
+            probabilities: those of all labels of an image, as `predict` gives them when it is asked to; or a list of
+                such tables, which is answered with a list.
             thresholds: those that are moved, by label; the others stay.
         Raises:
-            ConfigError: more images than one request takes, or none.
+            ConfigError: more images than one request takes, or none, or what is no table.
             ServerError: there is no server, or it could not decide.
         """
-        tables = [dict(table) for table in probabilities]
+        if isinstance(probabilities, Mapping):
+            return self.decide([probabilities], thresholds)[0]
+        tables = list(probabilities)
+        if wrong := [table for table in tables if not isinstance(table, Mapping)]:
+            expected = "a table with the number of each label, or a list of them"
+            raise ConfigError(build_message("probabilities", "not of this form", got=wrong[0], expected=expected))
         if not 1 <= len(tables) <= MAX_IMAGES:
             raise ConfigError(build_message("probabilities", "too many or none", got=len(tables), expected="1 to 32"))
-        question = {"probabilities": tables, "thresholds": dict(thresholds if thresholds is not None else {})}
+        question = {
+            "probabilities": [dict(table) for table in tables],
+            "thresholds": dict(thresholds if thresholds is not None else {}),
+        }
         body = json.dumps(question).encode()
         return [_to_decision(answer) for answer in self._ask("POST", "/decide", body, "application/json")]
 
