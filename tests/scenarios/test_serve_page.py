@@ -210,6 +210,69 @@ def test_many_images_are_decided_the_newest_move_last(served: Served, page: Page
     assert 0 < sum(given.values()) <= 40
 
 
+# Notes how many images each question to /decide is about, and keeps the answer to one image back.
+WATCH = """
+  window.asked = [];
+  window.letGo = null;
+  const kept = new Promise((wake) => { letGo = wake; });
+  const fetchNow = window.fetch;
+  window.fetch = async (path, options) => {
+    if (path === "/decide") asked.push(JSON.parse(options.body).probabilities.length);
+    const response = await fetchNow(path, options);
+    if (options.body instanceof File && options.body.name === "59.png") await kept;
+    return response;
+  };
+  0
+"""
+
+
+def test_images_that_come_while_a_threshold_is_moved_are_asked_for_once_and_shown_before_the_last(
+    served: Served, page: Page, image: Path, tmp_path: Path
+) -> None:
+    images = []
+    for number in range(60):
+        images.append(tmp_path / f"{number:02}.png")
+        images[-1].write_bytes(encode((115, 143, number)))
+    use_page(page, served.url, [image])
+    move(page, "night", 0.9)
+    page.wait_for("!document.querySelector('[aria-busy=true]')")
+    page.run(WATCH)
+    page.choose_files("#files", images)
+    num_moved = "[...cards].filter((card) => card.decision && card.decision.labels.includes('day')).length"
+    page.wait_for(f"{num_moved} === 60")
+    assert page.run("cards.size") == 61
+    assert page.run("document.getElementById('status').textContent") == "Waiting for 1 image …"
+    page.run("letGo(); 0")
+    page.wait_for(f"{num_moved} === 61 && {ANSWERED} && !document.querySelector('[aria-busy=true]')")
+    asked = page.run("asked")
+    assert sum(asked) == 60
+    assert max(asked) <= 32
+    # Once more for all, in the largest questions.
+    page.run("asked.length = 0; moveThreshold('night', 0.8); 0")
+    page.wait_for("!document.querySelector('[aria-busy=true]')")
+    assert page.run("asked") == [32, 29]
+    # Without moved thresholds only those are asked for of which it is not known yet which rule brought the animal.
+    page.run("asked.length = 0; resetThresholds(); 0")
+    page.wait_for("!document.querySelector('[aria-busy=true]')")
+    assert page.run("asked") == [32, 28]
+    page.run("asked.length = 0; decideSoon(); 0")
+    assert page.run("asked.length + isDeciding") == 0
+    assert page.complaints == []
+
+
+def test_an_error_in_the_page_does_not_keep_later_moves_from_being_decided(
+    served: Served, page: Page, image: Path
+) -> None:
+    use_page(page, served.url, [image])
+    page.run("Card.prototype.decideNow = Card.prototype.decide; 0")
+    page.run("Card.prototype.decide = () => { throw new Error('a bug'); }; 0")
+    move(page, "night", 0.9)
+    page.run("Card.prototype.decide = Card.prototype.decideNow; 0")
+    assert page.run("isDeciding") is False
+    move(page, "night", 0.85)
+    assert "minus: night" in page.run(CHIPS)
+
+
 def test_a_server_that_does_not_answer_is_said_and_asked_again(tmp_path: Path, page: Page, image: Path) -> None:
     with serve(write_ruled_bundle(tmp_path / "bundle")) as served:
         use_page(page, served.url, [image])

@@ -15,6 +15,7 @@ const DECIDE_WITHIN_MS = 15_000;
 const byId = (id) => document.getElementById(id);
 const own = new Map(); // label -> the model's threshold
 const moved = new Map(); // label -> where this page has put it
+let version = 0; // goes up whenever a threshold moves
 const cards = new Set();
 const waiting = [];
 let numSending = 0;
@@ -99,6 +100,9 @@ class Card {
     this.answer = null;
     this.decision = null;
     this.unmoved = null; // what was decided with the model's own thresholds
+    this.version = -1; // of the thresholds that the server has decided with
+    this.notes = [];
+    this.isForeign = false; // whether another model was there to decide
     this.explained = "";
     this.rows = new Map();
     this.element = byId("card").content.firstElementChild.cloneNode(true);
@@ -233,14 +237,21 @@ class Card {
   }
 
   // Whether the server has to say more than the answer did.
-  isOpen(moves) {
-    if (moves.size) return true;
+  isOpen() {
+    if (!this.decision || this.version === version) return false;
+    if (moved.size) return true;
     return this.unmoved.by_rules.length === 0 && this.order.some((label) => this.differs(this.unmoved, label));
   }
 
-  decide(decided, moves) {
-    this.decision = makeDecision(decided, new Map([...this.unmoved.thresholds, ...moves]));
-    if (!moves.size) this.unmoved = this.decision;
+  decide(decided) {
+    this.version = version;
+    this.notes = decided.notes;
+    this.isForeign = decided.model !== this.answer.model;
+    if (!this.isForeign) {
+      this.decision = makeDecision(decided, new Map([...this.unmoved.thresholds, ...moved]));
+      if (!moved.size) this.unmoved = this.decision;
+    }
+    this.update();
   }
 
   update() {
@@ -368,6 +379,7 @@ function resetThresholds() {
 
 // Marks move at once, labels when the server has decided; where nothing is moved it has done so before.
 function showMoved() {
+  version += 1;
   for (const card of cards) {
     if (!moved.size && card.decision) card.decision = card.unmoved;
     card.update();
@@ -377,75 +389,70 @@ function showMoved() {
 }
 
 let isDeciding = false;
-let isStale = false;
 
-// One question at a time; what is moved meanwhile is asked next, so that the newest answer is the last.
+// One question at a time, about cards that were not decided with the thresholds as they are: what an image was told stays
+// while others come, and is thrown away only where a threshold has moved meanwhile.
 async function decideSoon() {
-  isStale = true;
   if (isDeciding) return;
   isDeciding = true;
-  while (isStale) {
-    if (listOpen(moved).length) {
+  let problem = "";
+  try {
+    while (!problem && listOpen().length) {
       byId("images").setAttribute("aria-busy", "true");
       await new Promise((wake) => setTimeout(wake, DECIDE_AFTER_MS));
+      problem = await decideSome(takeGroup(listOpen()));
     }
-    isStale = false;
-    await decideAll(new Map(moved));
+  } finally {
+    isDeciding = false;
+    byId("images").removeAttribute("aria-busy");
   }
-  isDeciding = false;
-  byId("images").removeAttribute("aria-busy");
+  tellDecided(problem);
 }
 
-const listOpen = (moves) => [...cards].reverse().filter((card) => card.decision && card.isOpen(moves));
+const listOpen = () => [...cards].reverse().filter((card) => card.isOpen());
 
-async function decideAll(moves) {
-  let problem = "";
-  const notes = new Set();
-  for (const group of divide(listOpen(moves))) {
-    if (isStale) return;
-    let answers;
-    try {
-      answers = await askToDecide(group, moves);
-    } catch {
-      answers = { error: { message: "The server does not answer." } };
-    }
-    if (isStale) return;
-    if (answers.error) {
-      problem = answers.error.message;
-      break;
-    }
-    group.forEach((card, place) => {
-      if (answers[place].model === card.answer.model) card.decide(answers[place], moves);
-      else problem = "The server has another model now: add the images again.";
-      for (const note of answers[place].notes) notes.add(note);
-      card.update();
-    });
+// Returns what is wrong, if anything is.
+async function decideSome(group) {
+  if (!group.length) return ""; // all were removed, or moved back
+  const asked = version;
+  let answers;
+  try {
+    answers = await askToDecide(group);
+  } catch {
+    answers = { error: { message: "The server does not answer." } };
   }
-  tellProblem(moves.size ? problem : "");
-  byId("notes").textContent = [...notes].join(" ");
+  if (asked !== version) return "";
+  if (answers.error) return answers.error.message;
+  group.forEach((card, place) => card.decide(answers[place]));
+  tellDecided("");
+  return "";
+}
+
+function tellDecided(problem) {
+  const decided = [...cards].filter((card) => moved.size && card.version === version);
+  const isForeign = decided.some((card) => card.isForeign);
+  const other = isForeign ? "The server has another model now: add the images again." : "";
+  tellProblem(moved.size ? problem || other : "");
+  byId("notes").textContent = [...new Set(decided.flatMap((card) => card.notes))].join(" ");
   tellChanges();
 }
 
-function askToDecide(group, moves) {
+function askToDecide(group) {
   const probabilities = group.map((card) => card.answer.probabilities);
-  const body = JSON.stringify({ probabilities, thresholds: Object.fromEntries(moves) });
+  const body = JSON.stringify({ probabilities, thresholds: Object.fromEntries(moved) });
   return post("/decide", "application/json", body, { signal: AbortSignal.timeout(DECIDE_WITHIN_MS) });
 }
 
-// Cards in groups of which each makes one question that the server takes.
-function divide(open) {
-  const groups = [];
-  let left = 0;
-  for (const card of open) {
-    const size = JSON.stringify(card.answer.probabilities).length;
-    if (!groups.length || groups.at(-1).length === DECIDED_AT_ONCE || size > left) {
-      groups.push([]);
-      left = DECIDE_CHARACTERS;
-    }
-    groups.at(-1).push(card);
-    left -= size;
+// As many of the cards as make one question that the server takes.
+function takeGroup(open) {
+  let left = DECIDE_CHARACTERS;
+  let number = 0;
+  for (const card of open.slice(0, DECIDED_AT_ONCE)) {
+    left -= JSON.stringify(card.answer.probabilities).length;
+    if (left < 0 && number) break;
+    number += 1;
   }
-  return groups;
+  return open.slice(0, number);
 }
 
 function tellProblem(problem) {
@@ -491,7 +498,7 @@ async function copy(text, what) {
 
 byId("files").addEventListener("change", (event) => { addFiles(event.target.files); event.target.value = ""; });
 byId("reset").addEventListener("click", resetThresholds);
-byId("again").addEventListener("click", () => { byId("reset").focus(); decideSoon(); });
+byId("again").addEventListener("click", () => { byId("reset").focus(); version += 1; decideSoon(); });
 byId("copy-thresholds").addEventListener("click", () => {
   const all = Object.fromEntries([...own.keys()].map((label) => [label, thresholdOf(label)]));
   copy(JSON.stringify(all, null, 2), "Every threshold as JSON");
