@@ -126,7 +126,8 @@ def test_all_wait_longer_for_a_stop_than_it_may_take(pod: dict[str, Any]) -> Non
 
 def test_the_unit_loads_a_model_again_with_the_signal_that_does() -> None:
     shell, flag, script = shlex.split(read_unit()["ExecReload"])
-    waiting = subprocess.Popen(["sleep", "60"])
+    # Where this runs under nohup, children ignore the signal unless they are told not to.
+    waiting = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     try:
         subprocess.run([shell, flag, script.replace("$MAINPID", str(waiting.pid))], check=True)
         assert waiting.wait(10) == -signal.SIGHUP
