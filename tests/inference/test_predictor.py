@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_the_json_of_an_answer_is_the_promised_one(predictor: Predictor) -> None
 
 @pytest.fixture
 def images(tmp_path: Path) -> list[Path]:
-    """Forty files, more than are decoded ahead, two of them unusable."""
+    """Forty files, two of them unusable."""
     rng = np.random.default_rng(1)
     paths = [tmp_path / f"{row:02d}.png" for row in range(40)]
     for path in paths:
@@ -139,13 +140,36 @@ def images(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_many_images_are_answered_in_order_and_as_one_by_one(predictor: Predictor, images: list[Path]) -> None:
+@pytest.mark.parametrize("ahead", [1, 8, 256])
+def test_many_images_are_answered_in_order_and_as_one_by_one(
+    predictor: Predictor, images: list[Path], monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    monkeypatch.setattr("manylabel.inference.predictor._IMAGES_AHEAD", ahead)
     answers = list(predictor.predict_many(images))
     assert [answer.image for answer in answers] == [str(path) for path in images]
     assert answers == [predictor.predict(path) for path in images]
     assert [row for row, answer in enumerate(answers) if answer.labels is None] == [5, 30]
     reversed_answers = list(predictor.predict_many(reversed(images)))
     assert reversed_answers == answers[::-1]
+
+
+@pytest.mark.parametrize(("most_bytes", "most_taken"), [(0, 5), (2000, 12), (2**25, 40)])
+def test_images_of_an_archive_are_read_ahead_as_far_as_their_bytes_go(
+    predictor: Predictor, images: list[Path], monkeypatch: pytest.MonkeyPatch, most_bytes: int, most_taken: int
+) -> None:
+    monkeypatch.setattr("manylabel.inference.predictor._BYTES_AHEAD", most_bytes)
+    whole, taken = images[0].read_bytes().ljust(250, b"\0"), 0
+
+    def read() -> Iterator[tuple[str, bytes]]:
+        nonlocal taken
+        for path in images:
+            taken += 1
+            yield str(path), whole
+
+    answers = predictor.predict_sources(read())
+    assert next(answers).image == str(images[0])
+    assert taken <= most_taken
+    assert len(list(answers)) == len(images) - 1
 
 
 def test_a_network_that_was_replaced_since_it_was_loaded_is_not_mixed_in(

@@ -28,8 +28,11 @@ from manylabel.labels.space import LabelSpace
 ImageSource = str | os.PathLike[str] | bytes | npt.NDArray[np.generic] | Image.Image
 Item = TypeVar("Item")
 
-_IMAGES_AHEAD = 32
-"""How many images are in the works before their turn; bounds the memory of a folder of millions."""
+_IMAGES_AHEAD = 256
+"""How many images are in the works before their turn: enough to go on with while a part of the answers is written."""
+
+_BYTES_AHEAD = 2**25
+"""How much they may hold where they are no files but bytes, as those of an archive; one image may be larger."""
 
 _FEW = 4
 """So many images are worth a network for several at once."""
@@ -167,19 +170,23 @@ class Predictor:
         if self._engine_for_many is None:
             self._engine_for_many = open_engine(self.bundle.read_network(), self.engine_name, 1)
         engine = self._engine_for_many
-        waiting: deque[tuple[str, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
+        waiting: deque[tuple[str, int, Future[npt.NDArray[np.float32] | ImageError]]] = deque()
+        num_bytes = 0
         with ThreadPoolExecutor(max_workers=count_cores()) as pool:
             try:
                 for name, source in chain(first, left):
-                    waiting.append((name, pool.submit(self._answer, engine, source, name)))
-                    if len(waiting) >= _IMAGES_AHEAD:
-                        shown, future = waiting.popleft()
+                    size = len(source) if isinstance(source, bytes) else 0
+                    waiting.append((name, size, pool.submit(self._answer, engine, source, name)))
+                    num_bytes += size
+                    while len(waiting) >= _IMAGES_AHEAD or (num_bytes > _BYTES_AHEAD and len(waiting) > 1):
+                        shown, size, future = waiting.popleft()
+                        num_bytes -= size
                         yield shown, future.result()
                 while waiting:
-                    shown, future = waiting.popleft()
+                    shown, _, future = waiting.popleft()
                     yield shown, future.result()
             finally:
-                for _, future in waiting:
+                for _, _, future in waiting:
                     future.cancel()
 
     def answer_pixels(self, pixels_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
