@@ -94,7 +94,7 @@ async def soak(pid: int, images: Sequence[bytes], seconds: float, rate: float | 
     family = find_family(pid)
     requests = [build_request(image, _PORT) for image in images]
     idle = (await send_in_turn(client, requests)).percentile(0.5, 200)
-    capacity = rate if rate is not None else (await find_capacity(client, requests, 10 * idle, WARM_UP_SECONDS))[0]
+    capacity = rate if rate is not None else await find_rate(client, requests, 10 * idle)
     steady = SHARE_OF_CAPACITY * capacity
     await send_at_rate(client, requests, steady, WARM_UP_SECONDS)
     files_before = await count_files_at_rest(client, family)
@@ -159,6 +159,14 @@ def read_links(folder: Path) -> Iterator[str]:
     for file in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
             yield str(file.readlink())
+
+
+async def find_rate(client: Client, requests: list[bytes], limit: float) -> float:
+    """Return the capacity, as `serve.find_capacity` finds it."""
+    held = await find_capacity(client, requests, limit, WARM_UP_SECONDS)
+    if held is None:
+        raise SystemExit("the server held no rate: give one with --rate")
+    return held[0]
 
 
 def find_connections(pid: int) -> set[str]:
