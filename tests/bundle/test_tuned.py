@@ -13,7 +13,7 @@ from manylabel.bundle.bundle import hash_file, load_bundle
 from manylabel.bundle.card import write_card
 from manylabel.bundle.manifest import SCHEMA_VERSION, Manifest
 from manylabel.bundle.onnx_file import set_metadata
-from manylabel.bundle.tuned import save_tuned_bundle, write_answering_part, write_manifest
+from manylabel.bundle.tuned import build_beside, save_tuned_bundle, write_answering_part, write_manifest
 from manylabel.data.preprocess import Preprocess
 from manylabel.decisions.calibrate import Calibration
 from manylabel.decisions.policy import DecisionPolicy
@@ -80,6 +80,24 @@ def test_something_else_in_the_place_is_left_alone(tmp_path: Path) -> None:
         save_tuned_bundle(bundle, TUNED, tmp_path / "photos")
     assert str(error.value) == f"{tmp_path / 'photos'}: there is something else than a bundle. Choose another --out."
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"x"
+
+
+def test_two_that_build_for_one_place_keep_each_other_out(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    with build_beside(place) as partial:
+        (partial / "half").touch()
+        with pytest.raises(RunError, match=r"model\.partial: another run works here: process \d+"), build_beside(place):
+            pass
+        assert (partial / "half").is_file(), "the first goes on"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "model.partial" / "bundle").mkdir(parents=True)
+    (tmp_path / "model.partial" / "bundle" / "old").touch()
+    with build_beside(tmp_path / "model") as partial:
+        assert list(partial.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_card_says_what_is_around_the_thresholds(tmp_path: Path) -> None:

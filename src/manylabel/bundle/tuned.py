@@ -16,6 +16,7 @@ from manylabel.bundle.onnx_file import METADATA_KEY, set_metadata
 from manylabel.decisions.policy import DecisionPolicy
 from manylabel.errors import RunError, build_message
 from manylabel.files import describe_write_error, write_bytes_atomically, write_text_atomically
+from manylabel.lock import lock_folder
 
 _ANSWERING_KEYS = ("schema_version", "labels", "preprocess", "policy", "backbone", "head")
 
@@ -54,20 +55,26 @@ def save_tuned_bundle(bundle: Bundle, policy: DecisionPolicy, folder: Path) -> B
 def build_beside(folder: Path, do: str = "Choose another --out") -> Iterator[Path]:
     """Yield an empty folder beside the place of a bundle; what is left of it afterwards is removed.
 
+    Others that would build a bundle for the same place are kept out meanwhile.
+
     Raises:
-        RunError: the folder cannot be written, or its place holds something else than a bundle.
+        RunError: the folder cannot be written, its place holds something else than a bundle, or another run works there.
     """
     if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(build_message(folder, "there is something else than a bundle", do=do))
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    workplace = folder.with_name(folder.name + ".partial")
+    partial = workplace / "bundle"
     try:
-        partial.mkdir(parents=True)
-        yield partial
+        workplace.mkdir(parents=True, exist_ok=True)
+        with lock_folder(workplace):
+            try:
+                shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+                partial.mkdir()
+                yield partial
+            finally:
+                shutil.rmtree(workplace, ignore_errors=True)
     except OSError as error:
         raise RunError(describe_write_error(folder, 0, error)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def move_bundle(bundle: Bundle, folder: Path) -> Bundle:
