@@ -86,6 +86,10 @@ def test_a_label_that_is_not_wanted_stops_or_is_dropped() -> None:
         "Rename it in the table or pass --unknown-labels drop."
     )
     assert read(TABLE.align(wanted, unknown_labels="drop")) == {"a.jpg": [0, 0], "b.jpg": [0, 1], "c.jpg": [0, 0]}
+    with pytest.raises(
+        DataError, match=r"none of its \d labels \(.*\) is one of the model, expected some of the 1 labels"
+    ):
+        TABLE.align(LabelSpace(("whale",)), unknown_labels="drop")
 
 
 def test_two_tables_become_one_over_both_label_spaces() -> None:

@@ -58,7 +58,8 @@ def build_beside(folder: Path, do: str = "Choose another --out") -> Iterator[Pat
     Others that would build a bundle for the same place are kept out meanwhile.
 
     Raises:
-        RunError: the folder cannot be written, its place holds something else than a bundle, or another run works there.
+        RunError: the folder cannot be written, its place holds something else than a bundle, or another run works
+            there.
     """
     if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(build_message(folder, "there is something else than a bundle", do=do))

@@ -137,7 +137,8 @@ class Annotations:
             unknown_labels: what to do with a label of this table that is not wanted: `stop` or `drop`.
 
         Raises:
-            DataError: the table has a label that `label_space` lacks, and is not told to drop it.
+            DataError: the table has a label that `label_space` lacks, and is not told to drop it; all of its labels
+                would be dropped.
         """
         if label_space.names == self.label_space.names:
             return self
@@ -152,6 +153,11 @@ class Annotations:
                     do="Rename it in the table or pass --unknown-labels drop",
                 )
             )
+        if surplus and len(surplus) == len(self.label_space):
+            problem = f"none of its {len(surplus)} labels ({join_names(surplus)}) is one of the model"
+            expected = f"some of the {len(label_space)} labels of the model ({join_names(label_space.names)})"
+            do = "Give a table with this model's labels"
+            raise DataError(build_message(self.name, problem, expected=expected, do=do))
         columns = label_space.align(self.label_space)
         return replace(
             self,
