@@ -40,7 +40,7 @@ def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(token: str) -> No
     ("given", "message"),
     [
         ({"port": 70000}, "--port: outside what makes sense, got 70000, expected 0 to 65535."),
-        ({"num_workers": -1}, "--workers: outside what makes sense, got -1, expected 1 to 256."),
+        ({"num_workers": -1}, "--workers: outside what makes sense, got -1, expected 0 to 256."),
         ({"max_queue": 0}, "--max-queue: outside what makes sense, got 0, expected 1 to 100000."),
         ({"deadline_seconds": float("nan")}, "--deadline: outside what makes sense, got nan, expected 0.1 to 3600."),
         ({"allowed_hosts": ("http://x",)}, "--allow-host: not a host name, got 'http://x'"),

@@ -121,7 +121,7 @@ def _split_port(name: str) -> tuple[str, str | None]:
 def _find_number_problems(settings: ServerSettings) -> list[str]:
     bounds = (
         ("--port", settings.port, 0, 65535),
-        ("--workers", settings.num_workers, 1, 256),
+        ("--workers", settings.num_workers, 0, 256),
         ("--max-queue", settings.max_queue, 1, 100_000),
         ("--deadline", settings.deadline_seconds, 0.1, 3600),
     )
