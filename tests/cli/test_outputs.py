@@ -14,6 +14,7 @@ from tests.inference.conftest import write_bundle
 from manylabel.cli.main import run
 from manylabel.cli.outputs import check_header, check_output
 from manylabel.errors import ConfigError
+from manylabel.evaluation.mistakes import QUEUE_COLUMNS
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -90,6 +91,93 @@ def test_predict_and_explain_never_replace_their_image_or_table(
     assert (photo.read_bytes(), table.read_bytes()) == before
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of three images, with a table of them and a list of their paths beside it."""
+    place = tmp_path / "flags"
+    place.mkdir()
+    for number in range(3):
+        Image.new("RGB", (20, 20), (90 * number, 10, 10)).save(place / f"{number}.png")
+    lines = [f"{number}.png,red" for number in range(3)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,labels", *lines]))
+    (tmp_path / "paths.txt").write_text("".join(f"{place / str(number)}.png\n" for number in range(3)))
+    return place
+
+
+@pytest.mark.parametrize("kind", ["folder", "pattern", "table", "standard input", "another way", "link"])
+def test_predict_replaces_no_image_that_its_arguments_stand_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, folder: Path, kind: str
+) -> None:
+    picture, table = folder / "1.png", folder.with_name("table.csv")
+    images: tuple[object, ...] = (folder,)
+    if kind == "pattern":
+        images = (folder / "*.png",)
+    elif kind == "table":
+        images = (table, "--images", folder)
+    elif kind == "standard input":
+        images = ("-",)
+        monkeypatch.setattr(sys, "stdin", folder.with_name("paths.txt").open(encoding="utf-8"))
+    elif kind == "another way":
+        picture = folder / ".." / folder.name / "1.png"
+    elif kind == "link":
+        picture = folder.with_name("drawn.png")
+        (folder / "1.png").rename(picture)
+        (folder / "1.png").symlink_to(picture)
+    before = picture.read_bytes()
+    assert call(monkeypatch, "predict", model, *images, "--picture", picture) == 2
+    assert "this is one of the images that the command reads. Choose another place." in capsys.readouterr().err
+    assert picture.read_bytes() == before
+    if kind != "standard input":
+        assert call(monkeypatch, "predict", model, *images, "--picture", folder.with_name("new.png")) == 0
+
+
+def test_answers_replace_no_file_that_is_given_as_an_image(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, folder: Path
+) -> None:
+    out = folder / "answers.csv"
+    assert call(monkeypatch, "predict", model, folder / "0.png", "--out", out) == 0
+    before = out.read_bytes()
+    capsys.readouterr()
+    (folder / "3.png").symlink_to(out)
+    assert call(monkeypatch, "predict", model, folder, "--out", out) == 2
+    assert "this is one of the images that the command reads" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["augment", "explain", "tune", "inspect", "find-errors"])
+def test_what_is_written_beside_a_table_replaces_none_of_its_images(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, folder: Path, command: str
+) -> None:
+    table, victim = folder.with_name("table.csv"), folder / "2.png"
+    if command in ("inspect", "find-errors"):  # their endings are those of no image: a link can have any
+        victim = folder / {"inspect": "page.html", "find-errors": "queue.csv"}[command]
+        (folder / "2.png").rename(victim)
+        (folder / "2.png").symlink_to(victim)
+    if command == "find-errors":
+        victim.write_text(",".join(QUEUE_COLUMNS) + "\n")
+    arguments: dict[str, tuple[object, ...]] = {
+        "augment": (table, "--preview", victim, "--num-images", 1),
+        "explain": (model, folder / "0.png", "--regions", table, "--out", victim),
+        "tune": (model, table, "--mine-rules", victim),
+        "inspect": (table, "--html", victim),
+        "find-errors": (table, "--out", victim),
+    }
+    before = victim.read_bytes()
+    assert call(monkeypatch, command, *arguments[command], "--images", folder, "--quiet") == 2
+    assert "this is one of the images that the command reads" in capsys.readouterr().err
+    assert victim.read_bytes() == before
+
+
+def test_the_rules_that_are_proposed_never_replace_what_tune_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, folder: Path
+) -> None:
+    table = folder.with_name("table.csv")
+    before = table.read_bytes()
+    assert call(monkeypatch, "tune", model, table, "--images", folder, "--mine-rules", table) == 2
+    assert "the command reads this file itself" in capsys.readouterr().err
+    assert table.read_bytes() == before
+
+
 def test_a_finished_file_is_recognised_and_that_of_another_run_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, photo: Path
 ) -> None:
@@ -139,5 +227,5 @@ def test_tune_never_replaces_its_model(
     assert call(monkeypatch, "tune", model, table, "--goal", "f1", "--out", model) == 2
     assert "the model itself lies there" in capsys.readouterr().err
     assert json.loads((model / "manifest.json").read_text("utf-8"))["digest"] == digest
-    table.write_text("image,labels\nphoto.png,pink\n")
+    table.write_text("image,labels\nphoto.png,pink|red\n")
     assert call(monkeypatch, "tune", model, table, "--unknown-labels", "drop", "--quiet") == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from manylabel.cli.outputs import check_output, check_spares_images
 from manylabel.cli.tables import Reading
 from manylabel.errors import ConfigError, build_message, join_problems
 from manylabel.files import write_bytes_atomically
@@ -25,11 +26,14 @@ def run_augment(
     """Write the picture; return 1 if some of the images drawn cannot be used."""
     if preview.suffix.lower() != ".png":
         raise ConfigError(build_message("--preview", "unknown kind of file", got=preview.name, expected="a .png"))
+    check_output(preview, (data,), "--preview")
     from manylabel.runs.augment_preview import build_preview, check_preview_settings
 
     check_preview_settings(augment, mix)  # before a large table is read
+    annotations = reading.load(data)
+    check_spares_images(preview, annotations)
     drawn = build_preview(
-        reading.load(data),
+        annotations,
         augment,
         mix,
         image_size_px=image_size,

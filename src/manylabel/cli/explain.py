@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from manylabel.cli.console import show_progress
-from manylabel.cli.outputs import check_output
+from manylabel.cli.outputs import check_output, check_spares_images
 from manylabel.cli.words import say
 from manylabel.data.annotations import Annotations
 from manylabel.data.regions import Region
@@ -32,7 +32,7 @@ def run_explain(
     check_picture(out, "--out")
     check_output(out, (image, regions))
     predictor = load(model)
-    marked = () if regions is None else _find_regions(regions, folder, image)
+    marked = () if regions is None else _find_regions(regions, folder, image, out)
     chosen = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
     with show_progress(quiet) as tell:
         tell("stage", {"name": way.stage, "total": way.num_steps})
@@ -62,15 +62,17 @@ def _describe(explanation: Explanation, label: str) -> str:
     return f"{label} {probability:.2f}{given}: most at {x:.0%} from the left, {y:.0%} from the top"
 
 
-def _find_regions(data: str, folder: str | None, image: str) -> tuple[Region, ...]:
+def _find_regions(data: str, folder: str | None, image: str, out: Path) -> tuple[Region, ...]:
     """Return the regions that a table has for an image, found by its path or, where that is one image alone, its name.
 
     Raises:
+        ConfigError: the picture that is written would replace an image of the table.
         DataError: the table does not have it.
     """
     from manylabel.data.formats.detect import load_annotations
 
     table: Annotations = load_annotations(data, images=folder)
+    check_spares_images(out, table)
     wanted = Path(image)
     same = [record for record in table.records if Path(str(record.source)).resolve() == wanted.resolve()]
     named = same if same else [record for record in table.records if Path(record.id).name == wanted.name]

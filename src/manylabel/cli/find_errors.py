@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from manylabel.cli.console import build_results_console, show_progress
-from manylabel.cli.outputs import check_header, check_output
+from manylabel.cli.outputs import check_header, check_output, check_spares_images
 from manylabel.cli.tables import Reading
 from manylabel.cli.train import build_config
 from manylabel.errors import make_printable
@@ -36,6 +36,7 @@ def run_find_errors(
     check_header(out, QUEUE_COLUMNS, "queue")
     config = build_config(config_file, {"freeze": DEFAULT_CONFIG.freeze, **settings})
     annotations = reading.load(data)
+    check_spares_images(out, annotations)
     with show_progress(quiet) as tell:
         mistakes = find_errors(
             annotations, config, answers=answers, num_folds=folds, max_mistakes=max_mistakes, on_event=tell

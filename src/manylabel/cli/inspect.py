@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from manylabel.cli.console import build_results_console, show_progress
+from manylabel.cli.outputs import check_output, check_spares_images
 from manylabel.cli.tables import Reading
 from manylabel.data.annotations import Annotations
 from manylabel.data.checks import find_file_findings, find_findings
@@ -58,6 +59,9 @@ def run_inspect(
     _check_outputs(fix, html)
     loaded = reading.load_data(data)
     annotations = loaded.annotations
+    if html is not None:
+        check_output(html, (data,), "--html")
+        check_spares_images(html, annotations)
     with show_progress(quiet or json) as tell:
         tell("stage", {"name": "Looking at images", "total": len(annotations)})
         facts = scan_images(

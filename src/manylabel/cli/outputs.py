@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from manylabel.data.annotations import Annotations
 from manylabel.errors import ConfigError, build_message
 
 
@@ -22,6 +24,34 @@ def check_output(out: Path, inputs: Sequence[str | Path | None], where: str = "-
     place = out.resolve()
     if any(name is not None and Path(name).exists() and Path(name).resolve() == place for name in inputs):
         raise ConfigError(build_message(out, "the command reads this file itself", do="Choose another place"))
+
+
+def check_spares_images(out: Path, images: Annotations | Iterable[str]) -> None:
+    """Stop where a file that is written would replace an image, by whatever path or link the image is read.
+
+    Args:
+        out: the file.
+        images: a table, or where the images are; what is no file on the disk cannot be replaced.
+
+    Raises:
+        ConfigError: it would.
+    """
+    try:
+        there = out.stat()
+    except OSError:
+        return  # nothing is there that could be replaced
+    paths = [record.path for record in images.records] if isinstance(images, Annotations) else images
+    if any(_is_same_file(path, there) for path in paths):
+        raise ConfigError(
+            build_message(out, "this is one of the images that the command reads", do="Choose another place")
+        )
+
+
+def _is_same_file(path: str, there: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), there)  # noqa: PTH116 - called once per image
+    except (OSError, ValueError):
+        return False
 
 
 def check_header(path: Path, columns: Sequence[str], kind: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from manylabel.cli.outputs import check_output
+from manylabel.cli.outputs import check_output, check_spares_images
 from manylabel.cli.words import say
 from manylabel.data.images import ImageError
 from manylabel.errors import ConfigError, build_message, make_printable
@@ -54,6 +54,9 @@ def run_predict(
             build_message("--resume", "answers that are printed cannot go on", do="Give a file with --out")
         )
     sources = find_sources(images, sys.stdin, None if folder is None else Path(folder), image_column)
+    for path in (picture, out):
+        if path is not None:
+            check_spares_images(path, sources.places)
     predictor = load(model, engine=engine)
     if predictor.engine_choice is not None and not quiet:
         say(predictor.engine_choice.describe())

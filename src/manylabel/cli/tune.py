@@ -14,6 +14,7 @@ from rich.table import Table
 
 from manylabel.bundle.bundle import load_bundle
 from manylabel.cli.console import build_results_console, show_progress
+from manylabel.cli.outputs import check_output, check_spares_images
 from manylabel.cli.tables import Reading
 from manylabel.data.annotations import Annotations
 from manylabel.decisions.conformal import parse_abstention
@@ -53,9 +54,11 @@ def run_tune(
     bundle = load_bundle(model)
     if out is not None and out.resolve() in (bundle.folder.resolve(), Path(model).resolve()):
         raise ConfigError(build_message(out, "the model itself lies there", do="Give the new one another place"))
+    if mine is not None:
+        check_output(mine, (data, rules), "--mine-rules")
     space = bundle.manifest.label_space
     chosen_rules = None if rules is None else () if rules == NO_RULES else load_rules(rules, space)
-    images = _load(data, reading, part)
+    images = _load(data, reading, part, mine)
     with show_progress(quiet or json) as tell:
         tuned = tune(
             model,
@@ -78,11 +81,13 @@ def run_tune(
     return 0
 
 
-def _load(data: str, reading: Reading, part: str | None) -> Annotations | Predictions:
+def _load(data: str, reading: Reading, part: str | None, mine: Path | None) -> Annotations | Predictions:
     """Return answers from a file of predictions, else the part of a table: `val` where there are parts."""
     if Path(data).suffix.lower() == ".parquet" and _holds_predictions(data):
         return load_predictions(data)
     annotations = reading.load(data)
+    if mine is not None:
+        check_spares_images(mine, annotations)
     parts = annotations.parts()
     name = part if part is not None else "val"
     if name in parts:

@@ -135,6 +135,11 @@ class Sources:
         """The name of each image, in order."""
         return (name for piece, again in self._pieces for name in piece.names if name not in again)
 
+    @property
+    def places(self) -> Iterator[str]:
+        """Where each image is: its path, or a name below that of its archive."""
+        return (piece.place(name) for piece, again in self._pieces for name in piece.names if name not in again)
+
     def read(self, done: Container[str] = ()) -> Iterator[tuple[str, Readable]]:
         """Yield (name, path or bytes) of every image that is not done yet, in order."""
         for piece, again in self._pieces:
