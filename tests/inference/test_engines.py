@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
                     raise RuntimeError("an operator that it does not know")
                 return Pretended(seconds, error)
 
-            return EngineKind(start, "numpy", limit, name)
+            return EngineKind(start, "numpy", "numpy", limit, name)
 
         monkeypatch.setattr(engines, "ENGINES", {name: kind(name, *values) for name, values in given.items()})
         monkeypatch.setattr(engines, "_measure", lambda engine, _: 1 / engine.seconds)
@@ -177,9 +178,11 @@ def test_a_damaged_memory_is_measured_anew(
 def test_what_cannot_be_had_is_one_sentence(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"--engine: no such engine: 'openvio' \(did you mean 'openvino'\?\)"):
         open_engine(network, "openvio")
-    kind = EngineKind(ENGINES["openvino"].open, "no_such_package", 0.0, "Something else")
+    kind = replace(ENGINES["openvino"], package="no_such_package", in_words="Something else")
     monkeypatch.setattr(engines, "ENGINES", {**ENGINES, "other": kind})
-    with pytest.raises(ConfigError, match=r"Something else is not installed\. Install it: pip install no_such_package"):
+    with pytest.raises(
+        ConfigError, match=r"Something else is not installed\. Install it with: pip install 'manylabel\[openvino\]'"
+    ):
         open_engine(network, "other")
     for name in ENGINES:
         pytest.importorskip(ENGINES[name].package)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +180,16 @@ def test_a_network_that_overflows_is_not_written(bundle: Bundle, tmp_path: Path)
     (folder / "manifest.json").write_text(write_manifest(manifest), "utf-8")
     with pytest.raises(BundleError, match=r"too large for these numbers|cannot be written with fp16"):
         export(folder, tmp_path / "half", quantize="fp16")
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_library_that_is_missing_is_named_with_the_extra_that_brings_it(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)  # importing it then fails
+    problem = r"fp16: this needs onnx, which is not installed\. Install it with: pip install 'manylabel\[train\]'\."
+    with pytest.raises(BundleError, match=problem):
+        export(bundle, tmp_path / "half", quantize="fp16")
     assert not (tmp_path / "half").exists()
 
 

@@ -91,9 +91,9 @@ def _reduce(source: Path, target: Path, kind: str, images: Iterator[npt.NDArray[
                 _write_int8(source, target, images)
     except (OSError, BundleError):
         raise
-    except ImportError as error:
-        problem = f"it needs a package that is not installed ({error})"
-        raise BundleError(build_message(kind, problem, do="Install manylabel[train]")) from error
+    except ModuleNotFoundError as error:
+        problem = f"this needs {error.name}, which is not installed"
+        raise BundleError(build_message(kind, problem, do="Install it with: pip install 'manylabel[train]'")) from error
     except Exception as error:
         # onnx, onnxruntime and protobuf each raise what they like.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -170,20 +170,25 @@ def _read_shape(port: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class EngineKind:
-    """How an engine is opened, the package that it needs, and how far its log-odds may be off."""
+    """How an engine is opened, the package that it needs, what installs it, and how far its log-odds may be off."""
 
     open: Callable[[bytes, int | None], Engine]
     package: str
+    install: str
     max_difference: float
     in_words: str
 
 
+_OPENVINO = "'manylabel[openvino]'"
+"""The extra, as a shell wants it: it says which versions do."""
+
 ENGINES: Mapping[str, EngineKind] = {
-    "onnxruntime": EngineKind(OnnxRuntime, "onnxruntime", 0.0, "ONNX Runtime"),
-    "openvino": EngineKind(OpenVino, "openvino", MAX_DIFFERENCE, "OpenVINO"),
+    "onnxruntime": EngineKind(OnnxRuntime, "onnxruntime", "onnxruntime", 0.0, "ONNX Runtime"),
+    "openvino": EngineKind(OpenVino, "openvino", _OPENVINO, MAX_DIFFERENCE, "OpenVINO"),
     "openvino_bf16": EngineKind(
         lambda network, num_threads: OpenVino(network, num_threads, "bf16"),
         "openvino",
+        _OPENVINO,
         MAX_REDUCED_DIFFERENCE,
         "OpenVINO with numbers of 16 bits",
     ),
@@ -206,7 +211,7 @@ def open_engine(network: Network, name: str = REFERENCE, num_threads: int | None
     kind = ENGINES[name]
     if importlib.util.find_spec(kind.package) is None:
         problem = f"{kind.in_words} is not installed"
-        raise ConfigError(build_message("--engine", problem, do=f"Install it: pip install {kind.package}"))
+        raise ConfigError(build_message("--engine", problem, do=f"Install it with: pip install {kind.install}"))
     try:
         return kind.open(network.content, num_threads)
     except MemoryError:
