@@ -15,7 +15,7 @@ from pathlib import Path
 from manylabel.errors import RunError, build_message
 from manylabel.files import describe_write_error
 
-_LOCK_NAME = "run.lock"
+LOCK_NAME = "run.lock"
 _PATIENCE_SECONDS = 0.5
 """Processes that a launcher starts together look at the lock and let go again, each for a moment."""
 
@@ -42,7 +42,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     finally:
         _open_locks.discard(descriptor)
         with contextlib.suppress(OSError):  # Windows keeps a file that is open
-            (folder / _LOCK_NAME).unlink()
+            (folder / LOCK_NAME).unlink()
         os.close(descriptor)
 
 
@@ -53,7 +53,7 @@ def check_not_running(folder: Path) -> None:
         RunError: another run works here; its process and machine are named.
     """
     try:
-        descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR)
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR)
     except OSError:
         return  # there is none, or the run itself will say why it cannot work here
     try:
@@ -64,7 +64,7 @@ def check_not_running(folder: Path) -> None:
 
 def _acquire(folder: Path) -> int:
     """Return the open lock file, locked and signed."""
-    path = folder / _LOCK_NAME
+    path = folder / LOCK_NAME
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

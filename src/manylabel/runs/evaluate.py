@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from manylabel.inference.predictor import Predictor, collect_predictions, load
 from manylabel.labels.groups import NO_GROUPS
 from manylabel.labels.predictions import Predictions
 from manylabel.runs.facts import collect_versions
-from manylabel.runs.folder import RunFolder, open_run_folder
+from manylabel.runs.folder import RunFolder, open_empty_folder
 from manylabel.runs.mistake_maps import explain_mistakes
 from manylabel.training.events import OnEvent, tell_nobody
 
@@ -46,20 +47,35 @@ def evaluate(
         annotations: images with their truth; labels are matched by name, and one that the table lacks is unknown
             there (or absent, if the table lists all labels of an image).
         name: what the report calls the part.
-        out: a folder for predictions, metrics, report and pictures, which holds no other; None writes nothing.
+        out: a folder for predictions, metrics, report and pictures, which is new or empty; None writes nothing.
         unknown_labels: what to do with labels that the model does not have: `stop` or `drop`.
         slice_by: a column of the table (`group`, `part` or any extra one); its values are judged one by one, too.
 
     Raises:
         DataError: a label that the model does not have, no image that can be used, no such column.
-        RunError: `out` holds a run or another evaluation.
+        RunError: `out` holds a run, another evaluation or anything else, or another run works there.
     """
     predictor = (
         model if isinstance(model, Predictor) else Predictor(model) if isinstance(model, Bundle) else load(model)
     )
     values = {} if slice_by is None else _read_column(annotations, slice_by)
-    folder = None if out is None else open_run_folder(Path(out))
     tell = on_event if on_event is not None else tell_nobody
+    place: AbstractContextManager[RunFolder | None] = nullcontext() if out is None else open_empty_folder(Path(out))
+    with place as folder:
+        return _evaluate_in(folder, predictor, annotations, name, unknown_labels, slice_by, values, tell)
+
+
+def _evaluate_in(
+    folder: RunFolder | None,
+    predictor: Predictor,
+    annotations: Annotations,
+    name: str,
+    unknown_labels: str,
+    slice_by: str | None,
+    values: Mapping[str, str],
+    tell: OnEvent,
+) -> Report:
+    """Evaluate in a folder that no other run works in, or in none."""
     aligned = annotations.align(predictor.label_space, unknown_labels)
     tell("stage", {"name": f"Predicting {name}", "total": len(aligned)})
     predictions, skipped = collect_predictions(predictor, aligned, lambda: tell("progress", {}))

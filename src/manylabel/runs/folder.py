@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.data.formats.delimited import label_names_path
 from manylabel.errors import RunError, build_message, join_names
 from manylabel.files import describe_write_error
+from manylabel.lock import LOCK_NAME, check_not_running, lock_folder
 
 
 @dataclass(frozen=True)
@@ -155,3 +158,33 @@ def open_run_folder(path: Path, *, resume: bool = False, num_bytes: int = 0) -> 
             )
         )
     return folder
+
+
+@contextmanager
+def open_empty_folder(path: Path) -> Iterator[RunFolder]:
+    """Make a folder for results that stand in no other's company, and keep others out while they are made.
+
+    Raises:
+        RunError: something is in it, such as a run or images, another run works there, or it cannot be made.
+    """
+    check_not_running(path)
+    folder = open_run_folder(path)
+    _check_is_empty(path)
+    with lock_folder(path):
+        _check_is_empty(path)  # another may have come and gone meanwhile
+        yield folder
+
+
+def _check_is_empty(path: Path) -> None:
+    """Stop where a folder holds more than the lock of one that was killed.
+
+    Raises:
+        RunError: it does.
+    """
+    try:
+        others = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK_NAME)
+    except OSError as error:
+        raise RunError(describe_write_error(path, 0, error)) from error
+    if others:
+        problem = f"the folder is not empty ({join_names(others, limit=3)})"
+        raise RunError(build_message(path, problem, do="Choose another --out, or remove it"))
