@@ -45,7 +45,9 @@ OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/favicon.ico"})
 _OPEN_PREFIX = "/static/"
 
 MAX_WRONG_TOKENS = 10
-"""How many wrong tokens one address may try in a minute."""
+"""How many wrong tokens of one address are answered as such in a minute; further ones are told to wait.
+
+What keeps guesses out is the length of the token, which the right one needs to have by chance."""
 
 
 class Guard:
@@ -113,10 +115,11 @@ class Guard:
     def _check_token(self, headers: dict[str, list[str]], peer: str) -> None:
         assert self._settings.token is not None
         scheme, _, given = headers.get("authorization", [""])[0].partition(" ")
-        if self._wrong_tokens.are_too_many(peer):
-            raise RequestError(429, "too_many_tries", "Too many wrong tokens; wait a minute.", {"Retry-After": "60"})
+        # The right one passes whoever else tried: behind a proxy all have one address.
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._settings.token.encode()):
             return
+        if given and self._wrong_tokens.are_too_many(peer):
+            raise RequestError(429, "too_many_tries", "Too many wrong tokens; wait a minute.", {"Retry-After": "60"})
         if given:
             self._wrong_tokens.note(peer)
         message = "A token is needed: send the header 'Authorization: Bearer TOKEN'."
