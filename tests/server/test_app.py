@@ -256,6 +256,37 @@ def test_what_cannot_be_answered_is_refused_with_a_kind_and_a_sentence(
     assert "/src/" not in response.text
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        pytest.param(
+            "/predict?nonsense=1",
+            "There is no parameter 'nonsense'; /predict takes all_probabilities, top_k, name.",
+            id="unknown",
+        ),
+        pytest.param(
+            "/predict?top-k=2",
+            "There is no parameter 'top-k' (did you mean 'top_k'?); /predict takes all_probabilities, top_k, name.",
+            id="misspelt",
+        ),
+        pytest.param(
+            "/explain?lable=red",
+            "There is no parameter 'lable' (did you mean 'label'?); /explain takes label, name.",
+            id="a needed one misspelt",
+        ),
+        pytest.param(
+            f"/explain?label=red&{'x' * 9000}=",
+            f"There is no parameter '{'x' * 255}'; /explain takes label, name.",
+            id="a long one is cut",
+        ),
+    ],
+)
+def test_a_parameter_that_there_is_not_is_refused(client: TestClient, path: str, message: str) -> None:
+    response = client.post(path, content=RED, headers={"Content-Type": "image/png"})
+    assert response.status_code == 422
+    assert response.json()["error"] == {"kind": "wrong_parameter", "message": message}
+
+
 def test_an_image_with_too_many_pixels_is_refused_by_its_header(ask: Ask) -> None:
     bomb = bytearray(encode((0, 0, 0), (1, 1)))
     bomb[16:24] = (50_000).to_bytes(4, "big") * 2

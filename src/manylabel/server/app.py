@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
@@ -17,6 +17,7 @@ from starlette.types import Scope as StarletteScope
 from starlette.types import Send as StarletteSend
 
 from manylabel.data.images import ImageError
+from manylabel.errors import join_names, suggest_name
 from manylabel.inference.prediction import Prediction
 from manylabel.server.batching import Batcher
 from manylabel.server.counters import Counters
@@ -242,7 +243,13 @@ def _build_api(service: Service) -> FastAPI:
 
 
 def _add_prediction(api: FastAPI, service: Service) -> None:
-    @api.post("/predict", responses=PREDICT_RESPONSES, openapi_extra=PREDICT_BODY, operation_id="predict")
+    @api.post(
+        "/predict",
+        responses=PREDICT_RESPONSES,
+        openapi_extra=PREDICT_BODY,
+        operation_id="predict",
+        dependencies=[Depends(_take_only("all_probabilities", "top_k", "name"))],
+    )
     async def predict(
         request: Request, all_probabilities: AllProbabilities = False, top_k: TopK = None, name: Name = None
     ) -> Response:
@@ -272,6 +279,7 @@ def _add_explanation(api: FastAPI, service: Service) -> None:
         openapi_extra=EXPLAIN_BODY,
         operation_id="explain",
         response_model=ExplanationAnswer,
+        dependencies=[Depends(_take_only("label", "name"))],
     )
     async def explain(request: Request, label: Label, name: Name = None) -> Response:
         """Say which parts of one image (a raw body) speak for a label: what it loses where a place is hidden."""
@@ -313,6 +321,20 @@ def _add_decision(api: FastAPI, service: Service) -> None:
 
 
 _JSON = "application/json"
+
+
+def _take_only(*names: str) -> Callable[[Request], Awaitable[None]]:
+    """Return what refuses other parameters than these; it runs before FastAPI misses one that was misspelt."""
+
+    async def check(request: Request) -> None:
+        for given in request.query_params:
+            if given not in names:
+                shown = clean_name(given)
+                takes = f"{request.url.path} takes {join_names(names)}"
+                message = f"There is no parameter {shown!r}{suggest_name(shown, names)}; {takes}."
+                raise RequestError(422, "wrong_parameter", message)
+
+    return check
 
 
 def _is_form(content_type: str) -> bool:

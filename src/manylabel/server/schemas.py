@@ -123,7 +123,7 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     408: {"description": "The body did not arrive in time.", "model": ErrorAnswer},
     413: {"description": "The body or the image is too large, or there are too many.", "content": _UNUSABLE},
     415: {"description": "The body is no image in a supported format.", "content": _UNUSABLE},
-    422: {"description": "A parameter makes no sense, or the image makes its decoder fail.", "content": _UNUSABLE},
+    422: {"description": "A parameter is unknown or wrong, or the image makes its decoder fail.", "content": _UNUSABLE},
     503: {"description": "Busy: try again after Retry-After seconds.", "model": ErrorAnswer},
 }
 """What `POST /predict` answers."""
@@ -159,7 +159,10 @@ EXPLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
     408: {"description": "The body did not arrive in time.", "model": ErrorAnswer},
     413: {"description": "The body or the image is too large.", "model": ErrorAnswer},
     415: {"description": "The body is no image in a supported format.", "model": ErrorAnswer},
-    422: {"description": "The model has no such label, or the image makes its decoder fail.", "model": ErrorAnswer},
+    422: {
+        "description": "A parameter or the label is unknown, or the image makes its decoder fail.",
+        "model": ErrorAnswer,
+    },
     503: {"description": "Busy: try again after Retry-After seconds.", "model": ErrorAnswer},
 }
 """What `POST /explain` answers."""
