@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,22 @@ def test_another_model_is_taken_whole(folder: Path) -> None:
     assert place.reload()
     assert list(place.current.thresholds) == ["one", "two"]
     assert list(before.predictor.label_space) == ["red", "green", "blue"]
+
+
+def test_a_reload_that_went_well_is_no_warning_and_says_whether_the_model_is_another(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.log, "propagate", True)
+    caplog.set_level(logging.INFO, model.log.name)
+    place = ModelPlace(str(folder), Counters())
+    before = place.current.digest
+    place.reload()
+    write_bundle(folder, names=("one", "two"), thresholds=(0.5, 0.5))
+    place.reload()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", f"Serving model {before}, loaded again, the same."),
+        ("INFO", f"Serving model {place.current.digest} now, before it was {before}."),
+    ]
 
 
 def test_a_path_without_a_model_stops_the_start(tmp_path: Path) -> None:

@@ -129,6 +129,9 @@ class ModelPlace:
             log.error("The model stays as it was: %s", error, exc_info=None if is_foreseen else error)
             return False
         self._counters.reloads.add("done")
-        log.warning("Serving model %s now, before it was %s.", loaded.digest, self.current.digest)
+        if loaded.digest == self.current.digest:
+            log.info("Serving model %s, loaded again, the same.", loaded.digest)
+        else:
+            log.info("Serving model %s now, before it was %s.", loaded.digest, self.current.digest)
         self.current = loaded
         return True
