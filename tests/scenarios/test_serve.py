@@ -270,7 +270,8 @@ def test_the_page_shows_labels_and_what_a_moved_threshold_changes(model: Path, t
         assert page.run("document.getElementById('changes').hidden")
         command = page.run("[...cards][0].writeCurl()")
         assert command == (
-            f"curl -H 'Content-Type: image/png' --data-binary '@it'\\''s red.png' '{served.url}/predict'"
+            f"curl -H 'Content-Type: image/png' --data-binary '@it'\\''s red.png' "
+            f"'{served.url}/predict?name=it%27s+red.png'"
         )
         described = page.run("[...cards][0].describe()")
         with Client(served.url) as client:
@@ -291,7 +292,7 @@ def test_the_page_can_be_used_with_the_keyboard_alone_and_says_what_is_wrong_wit
             visited.append(page.run("document.activeElement.textContent"))
         assert visited == ["Copy JSON", "Copy curl", "Remove"]
         note = "document.querySelector('.note').textContent"
-        assert page.run(note).startswith("image: damaged image: PNG ")
+        assert page.run(note).startswith("broken.png: damaged image: PNG ")
         page.press("Enter")
         assert page.run("document.querySelectorAll('article').length") == 0
         assert page.run("document.activeElement.id") == "files"
@@ -330,6 +331,12 @@ def test_the_page_asks_for_the_token_and_keeps_it_to_itself(
     with serve(model) as served, open_browser(tmp_path / "profile") as page:
         page.open(served.url)
         page.wait_for("!document.getElementById('access').hidden && document.activeElement.id === 'token'")
+        # A link would send no token and show a refusal.
+        assert page.run("document.querySelectorAll('footer a').length") == 0
+        assert page.run("document.querySelector('footer').innerText").endswith(
+            "The interface is described at /docs, which needs the token too: "
+            f'curl -H "Authorization: Bearer $MANYLABEL_TOKEN" {served.url}/docs'
+        )
         page.run(f"document.getElementById('token').value = '{TOKEN}'")
         page.press("Enter")
         page.wait_for("document.getElementById('access').hidden")

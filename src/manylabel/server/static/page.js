@@ -12,6 +12,9 @@ const DECIDE_CHARACTERS = 400_000; // far below the 2 MB that the server takes, 
 const DECIDE_AFTER_MS = 40; // a slider that is dragged tells of each pixel
 const DECIDE_WITHIN_MS = 15_000;
 
+const MAX_NAME = 255; // of an image, in an answer
+const ACCESS = '-H "Authorization: Bearer $MANYLABEL_TOKEN"';
+
 const byId = (id) => document.getElementById(id);
 const own = new Map(); // label -> the model's threshold
 const moved = new Map(); // label -> where this page has put it
@@ -19,10 +22,12 @@ let version = 0; // goes up whenever a threshold moves
 const cards = new Set();
 const waiting = [];
 let numSending = 0;
+let numGroups = 0; // of images that were chosen at once
 let token = "";
 
 const thresholdOf = (label) => (moved.has(label) ? moved.get(label) : own.get(label));
 const say = (text) => { byId("status").textContent = text; };
+const cutName = (file) => [...file.name].slice(0, MAX_NAME).join("");
 const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
 // --- the server ----------------------------------------------------------------------------------------------------
@@ -41,11 +46,13 @@ async function readModel() {
     byId("model").textContent = "The server does not answer. Reload the page when it runs again.";
     return;
   }
-  byId("access").hidden = response.status !== 401;
+  const isRefused = response.status === 401 || response.status === 429; // no token or a wrong one; many wrong ones
+  byId("access").hidden = !isRefused;
+  if (isRefused) replaceLink();
   const answer = await response.json();
   if (!response.ok) {
     byId("model").textContent = response.status === 401 && !token ? "The model is behind a token." : answer.error.message;
-    if (response.status === 401) byId("token").focus();
+    if (isRefused) byId("token").focus();
     return;
   }
   own.clear();
@@ -53,8 +60,13 @@ async function readModel() {
   byId("model").textContent = `${count(own.size, "label", "labels")} · model ${answer.model}`;
 }
 
-function send(file, path = "/predict?all_probabilities=true") {
-  return post(path, file.type.startsWith("image/") ? file.type : "application/octet-stream", file);
+// A link carries no token.
+function replaceLink() {
+  byId("interface").textContent = `The interface is described at /docs, which needs the token too: curl ${ACCESS} ${location.origin}/docs`;
+}
+
+function send(file, path, parameters) {
+  return post(`${path}?${new URLSearchParams({ ...parameters, name: cutName(file) })}`, file.type.startsWith("image/") ? file.type : "application/octet-stream", file);
 }
 
 async function post(path, type, body, options = {}) {
@@ -70,8 +82,11 @@ async function post(path, type, body, options = {}) {
 
 // --- images --------------------------------------------------------------------------------------------------------
 
+// The newest stand first, those that were chosen at once in their order.
 function addFiles(files) {
-  for (const file of files) waiting.push(new Card(file));
+  numGroups += 1;
+  const next = byId("images").firstElementChild;
+  for (const file of files) waiting.push(new Card(file, numGroups, next));
   sendNext();
 }
 
@@ -80,7 +95,7 @@ async function sendNext() {
     const card = waiting.shift();
     numSending += 1;
     tellProgress();
-    send(card.file)
+    send(card.file, "/predict", { all_probabilities: true })
       .then((answer) => card.show(answer))
       .catch(() => card.fail("The server does not answer."))
       .finally(() => { numSending -= 1; tellProgress(); sendNext(); });
@@ -95,8 +110,9 @@ function tellProgress() {
 }
 
 class Card {
-  constructor(file) {
+  constructor(file, group, next) {
     this.file = file;
+    this.group = group;
     this.answer = null;
     this.decision = null;
     this.unmoved = null; // what was decided with the model's own thresholds
@@ -117,7 +133,7 @@ class Card {
     this.find(".remove").addEventListener("click", () => this.remove());
     this.find(".more").addEventListener("click", () => this.showAllRows());
     cards.add(this);
-    byId("images").prepend(this.element);
+    byId("images").insertBefore(this.element, next);
   }
 
   find(selector) { return this.element.querySelector(selector); }
@@ -134,7 +150,7 @@ class Card {
       this.fail(answer.error.message);
       return;
     }
-    this.answer = { ...answer, image: this.file.name };
+    this.answer = answer;
     const { probabilities, thresholds } = answer;
     for (const [label, threshold] of Object.entries(thresholds)) own.set(label, threshold); // the model may have been replaced
     const margin = (label) => probabilities[label] - thresholds[label];
@@ -182,7 +198,7 @@ class Card {
     say(`Hiding parts of ${this.file.name} …`);
     let answer;
     try {
-      answer = await send(this.file, `/explain?label=${encodeURIComponent(label)}`);
+      answer = await send(this.file, "/explain", { label });
     } catch {
       answer = { error: { message: "The server does not answer." } };
     }
@@ -243,6 +259,11 @@ class Card {
     return this.unmoved.by_rules.length === 0 && this.order.some((label) => this.differs(this.unmoved, label));
   }
 
+  // Whether what it would have with the thresholds as they are is not known: not yet, or the model is gone.
+  isUndecided() {
+    return moved.size > 0 && this.decision !== null && (this.isForeign || this.isOpen());
+  }
+
   decide(decided) {
     this.version = version;
     this.notes = decided.notes;
@@ -275,15 +296,18 @@ class Card {
   updateRow(label, row, isGiven) {
     const threshold = thresholdOf(label);
     const probability = this.answer.probabilities[label];
-    row.classList.toggle("is-given", isGiven);
+    const isReached = this.reaches(label, threshold);
+    // A mark on the other side than when it was decided says neither that the label is given nor that it is not.
+    const isUnknown = this.isUndecided() && isReached !== this.reaches(label, this.decision.thresholds.get(label));
+    row.classList.toggle("is-given", isGiven && !isUnknown);
     row.classList.toggle("is-changed", moved.has(label));
     const slider = row.querySelector("input");
     slider.value = threshold;
-    const rule = this.isByRule(label) ? "by a rule" : "";
+    const rule = this.isByRule(label) && !isUnknown ? "by a rule" : "";
     const output = row.querySelector("output");
-    output.textContent = compare(probability, threshold, this.reaches(label, threshold));
+    output.textContent = compare(probability, threshold, isReached);
     if (rule) output.append(makeSmall(rule));
-    const state = `${isGiven ? "given" : "not given"} ${rule}`.trim();
+    const state = isUnknown ? "not decided" : `${isGiven ? "given" : "not given"} ${rule}`.trim();
     slider.setAttribute("aria-valuetext", `${threshold.toFixed(3)}, probability ${probability.toFixed(3)}, ${state}`);
   }
 
@@ -302,8 +326,9 @@ class Card {
   writeCurl() {
     const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
     const type = this.file.type.startsWith("image/") ? this.file.type : "application/octet-stream";
-    const access = token ? ' -H "Authorization: Bearer $MANYLABEL_TOKEN"' : "";
-    return `curl${access} -H ${quote(`Content-Type: ${type}`)} --data-binary ${quote(`@${this.file.name}`)} ${quote(`${location.origin}/predict`)}`;
+    const access = token ? ` ${ACCESS}` : "";
+    const address = `${location.origin}/predict?${new URLSearchParams({ name: cutName(this.file) })}`;
+    return `curl${access} -H ${quote(`Content-Type: ${type}`)} --data-binary ${quote(`@${this.file.name}`)} ${quote(address)}`;
   }
 
   remove() {
@@ -409,7 +434,7 @@ async function decideSoon() {
   tellDecided(problem);
 }
 
-const listOpen = () => [...cards].reverse().filter((card) => card.isOpen());
+const listOpen = () => [...cards].filter((card) => card.isOpen()).sort((a, b) => b.group - a.group); // as they stand
 
 // Returns what is wrong, if anything is.
 async function decideSome(group) {
@@ -471,7 +496,9 @@ function tellChanges() {
     const before = new Set(card.answer.labels);
     if (now.length !== before.size || now.some((label) => !before.has(label))) numChanged += 1;
   }
-  byId("changed").textContent = `${lines.join(", ")}: ${count(numChanged, "image has", "images have")} other labels.`;
+  const isKnown = ![...cards].some((card) => card.isUndecided());
+  const changed = isKnown ? `${count(numChanged, "image has", "images have")} other labels.` : "it is not known which images have other labels.";
+  byId("changed").textContent = `${lines.join(", ")}: ${changed}`;
 }
 
 // --- copying -------------------------------------------------------------------------------------------------------
