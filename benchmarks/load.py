@@ -137,6 +137,20 @@ class Client:
             connection.close()
 
 
+async def wait_for_answer(client: Client, request: bytes) -> None:
+    """Ask again and again until the answer is 200, a minute at most."""
+    until = time.monotonic() + 60
+    while (await client.ask(request))[0] != 200:
+        if time.monotonic() > until:
+            raise SystemExit("the server did not become ready")
+        await asyncio.sleep(0.02)
+
+
+async def wait_until_ready(client: Client, port: int) -> None:
+    """Wait for our server's own word."""
+    await wait_for_answer(client, build_get("/readyz", port))
+
+
 async def send_at_rate(client: Client, requests: Sequence[bytes], rate: float, seconds: float) -> Load:
     """Send requests at a fixed rate, in turn, for so many seconds, and wait for all answers."""
     load, tasks = Load(), set()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from load import Client, Load, build_get, build_request, send_at_rate, send_in_turn
+from load import Client, Load, build_get, build_request, send_at_rate, send_in_turn, wait_until_ready
 from PIL import Image
 from predict_start import save_untrained
 from process import MANYLABEL, report
@@ -96,7 +96,7 @@ def measure_in_process(predictor: Predictor, images: list[bytes]) -> float:
 async def measure_server(pid: int, images: list[bytes], seconds: float) -> dict[str, Any]:
     """Return what the running server holds."""
     client = Client(_PORT)
-    await wait_until_ready(client)
+    await wait_until_ready(client, _PORT)
     requests = [build_request(image, _PORT) for image in images]
     idle = await send_in_turn(client, requests)
     idle_seconds = idle.percentile(0.5, 200)
@@ -126,15 +126,6 @@ async def measure_server(pid: int, images: list[bytes], seconds: float) -> dict[
         **damaged,
         "peak_mb": round(peak_mb),
     }
-
-
-async def wait_until_ready(client: Client) -> None:
-    """Wait for the server's own word, a minute at most."""
-    for _ in range(600):
-        if (await client.ask(build_get("/readyz", _PORT)))[0] == 200:
-            return
-        await asyncio.sleep(0.1)
-    raise SystemExit("the server did not become ready")
 
 
 async def find_capacity(
@@ -206,7 +197,7 @@ async def stop_under_load(bundle: Path, images: list[bytes], num_stops: int) -> 
     for _ in range(num_stops):
         server = subprocess.Popen([*MANYLABEL, "serve", str(bundle), "--port", str(_PORT), "--quiet"])
         client = Client(_PORT)
-        await wait_until_ready(client)
+        await wait_until_ready(client, _PORT)
         traffic = asyncio.create_task(send_at_rate(client, requests, 120, 3))
         await asyncio.sleep(1)
         told = time.perf_counter()

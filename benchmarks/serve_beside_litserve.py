@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from load import Client, build_request, send_in_turn
+from load import Client, build_request, send_in_turn, wait_for_answer
 from predict_start import save_untrained
 from process import MANYLABEL, report
 from serve import find_capacity, load_images
@@ -70,7 +70,7 @@ def measure(command: Sequence[str], images: Sequence[bytes], seconds: float) -> 
 
 async def _ask(requests: list[bytes], seconds: float) -> dict[str, float]:
     client = Client(_PORT)
-    await _wait_for_answer(client, requests[0])
+    await wait_for_answer(client, requests[0])
     await send_in_turn(client, requests, 8)
     idle = await send_in_turn(client, requests)
     loads = [await send_in_turn(client, requests * 2, num) for num in _AT_ONCE]
@@ -83,15 +83,6 @@ async def _ask(requests: list[bytes], seconds: float) -> dict[str, float]:
         "closed_loop_requests_s": max(len(requests) * 2 / load.wall_seconds for load in loads),
         "capacity_requests_s": 0.0 if held is None else held[0],
     }
-
-
-async def _wait_for_answer(client: Client, request: bytes) -> None:
-    """Wait for the first answer with 200, a minute at most."""
-    for _ in range(600):
-        if (await client.ask(request))[0] == 200:
-            return
-        await asyncio.sleep(0.1)
-    raise SystemExit("the server did not answer")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from load import Client, Load, build_get, build_request, send_at_rate, send_in_turn
+from load import Client, Load, build_get, build_request, send_at_rate, send_in_turn, wait_until_ready
 from PIL import Image
 from predict_start import save_untrained
 from process import MANYLABEL, report
@@ -82,15 +82,6 @@ def serve(bundle: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
         server.wait()
 
 
-async def wait_until_ready(client: Client) -> None:
-    """Wait for the server's own word, a minute at most."""
-    for _ in range(3000):
-        if (await client.ask(build_get("/readyz", _PORT)))[0] == 200:
-            return
-        await asyncio.sleep(0.02)
-    raise SystemExit("the server did not become ready")
-
-
 def measure_starts(bundle: Path, num: int = 10) -> dict[str, Any]:
     """Return the slowest of several starts, and how fast a busy port is said."""
     seconds = []
@@ -119,7 +110,7 @@ async def ask_beside_slow(bundle: Path, requests: list[bytes]) -> dict[str, Any]
     """Ask at a fixed rate, first alone and then beside 200 clients that stop in the middle of a body."""
     with serve(bundle):
         client = Client(_PORT)
-        await wait_until_ready(client)
+        await wait_until_ready(client, _PORT)
         await send_in_turn(client, requests)
         alone = await send_at_rate(client, requests, _RATE, 10)
         started = time.perf_counter()
@@ -163,7 +154,7 @@ async def kill_decoders(bundle: Path, requests: list[bytes], num: int = 10) -> d
     slowest = 0.0
     with serve(bundle) as server:
         client = Client(_PORT)
-        await wait_until_ready(client)
+        await wait_until_ready(client, _PORT)
         for _ in range(num):
             killed = time.perf_counter()
             psutil.Process(server.pid).children()[0].kill()
@@ -205,7 +196,7 @@ async def watch_memory(bundle: Path, requests: list[bytes], num: int) -> dict[st
     """Return by how much the memory of all processes grows between the first tenth of many requests and the last."""
     with serve(bundle) as server:
         client = Client(_PORT)
-        await wait_until_ready(client)
+        await wait_until_ready(client, _PORT)
         rounds = num // len(requests)
         early = 0.0
         for number in range(rounds):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from load import Client, Load, build_get, build_request, send_at_rate, send_in_turn
+from load import Client, Load, build_request, send_at_rate, send_in_turn, wait_until_ready
 from predict_start import save_untrained
 from process import MANYLABEL, report
 from serve import find_capacity, load_images
@@ -90,7 +90,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 async def soak(pid: int, images: Sequence[bytes], seconds: float, rate: float | None) -> dict[str, Any]:
     """Return what came of a steady load for so many seconds."""
     client = CountingClient(_PORT)
-    await wait_until_ready(client)
+    await wait_until_ready(client, _PORT)
     family = find_family(pid)
     requests = [build_request(image, _PORT) for image in images]
     idle = (await send_in_turn(client, requests)).percentile(0.5, 200)
@@ -112,15 +112,6 @@ async def soak(pid: int, images: Sequence[bytes], seconds: float, rate: float | 
         "files_left": files_after - files_before,
         "same_processes": find_family(pid) == family,
     }
-
-
-async def wait_until_ready(client: Client) -> None:
-    """Wait for the server's own word, a minute at most."""
-    for _ in range(600):
-        if (await client.ask(build_get("/readyz", _PORT)))[0] == 200:
-            return
-        await asyncio.sleep(0.1)
-    raise SystemExit("the server did not become ready")
 
 
 def find_family(pid: int) -> list[psutil.Process]:

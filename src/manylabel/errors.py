@@ -57,6 +57,16 @@ _EXTRA_OF_LIBRARY = {
 }
 
 
+def find_reason(error: BaseException) -> str:
+    """Return the first line of what an error says, or its class where it says nothing.
+
+    Example:
+        >>> find_reason(ValueError("no such shape\\nat line 3")), find_reason(KeyError())
+        ('no such shape', 'KeyError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def build_message(where: object, problem: str, *, got: object = None, expected: str = "", do: str = "") -> str:
     """Return one sentence that says where, what is wrong, what was got, what was expected and what to do.
 

@@ -138,6 +138,22 @@ def check_file(bundle: Bundle, name: str) -> None:
     _check_digest(path, hash_file(path), bundle.manifest.files.get(name))
 
 
+def read_file(bundle: Bundle, name: str) -> bytes:
+    """Return the bytes of a file of the bundle, read once: what is used is what was checked, whatever comes after.
+
+    Raises:
+        BundleError: it cannot be read, or is not the one that the manifest describes.
+    """
+    path = bundle.folder / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or type(error).__name__})"
+        raise BundleError(build_message(path, problem, do="Copy the whole bundle folder")) from error
+    _check_digest(path, hashlib.sha256(content).hexdigest(), bundle.manifest.files.get(name))
+    return content
+
+
 def _check_digest(path: Path, sha256: str, expected: str | None) -> None:
     if sha256 != expected:
         problem = "the file is not the one its manifest describes"

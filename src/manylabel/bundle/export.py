@@ -22,7 +22,7 @@ from manylabel.bundle.card import write_card
 from manylabel.bundle.manifest import Manifest
 from manylabel.bundle.onnx_file import METADATA_KEY, set_metadata
 from manylabel.bundle.tuned import replace_folder, write_answering_part, write_manifest
-from manylabel.errors import BundleError, RunError, build_message
+from manylabel.errors import BundleError, RunError, build_message, find_reason
 from manylabel.files import describe_write_error
 from manylabel.models.classifier import Classifier
 from manylabel.models.scoring import logits_to_probs
@@ -117,7 +117,7 @@ def export_onnx(classifier: Classifier, path: Path, manifest: Manifest, shape: t
             )
     except Exception as error:
         # Tracing, lowering and onnxscript each raise what they like.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = find_reason(error)
         raise BundleError(
             build_message(
                 path, f"the network cannot be written as ONNX ({reason})", do="Choose another --backbone or --head"

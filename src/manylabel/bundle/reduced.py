@@ -25,7 +25,7 @@ from manylabel.bundle.bundle import CARD_NAME, MANIFEST_NAME, ONNX_NAME, Bundle,
 from manylabel.bundle.card import write_card
 from manylabel.bundle.onnx_file import METADATA_KEY, set_metadata
 from manylabel.bundle.tuned import build_beside, move_bundle, write_answering_part, write_manifest
-from manylabel.errors import BundleError, build_message
+from manylabel.errors import BundleError, build_message, find_reason
 
 REDUCTIONS = ("none", "fp16", "int8")
 """What can be done to the numbers of a network; `none` copies it."""
@@ -96,7 +96,7 @@ def _reduce(source: Path, target: Path, kind: str, images: Iterator[npt.NDArray[
         raise BundleError(build_message(kind, problem, do="Install it with: pip install 'manylabel[train]'")) from error
     except Exception as error:
         # onnx, onnxruntime and protobuf each raise what they like.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = find_reason(error)
         problem = f"the network cannot be written with {kind} numbers ({reason})"
         raise BundleError(build_message(source, problem, do="Choose another --quantize")) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from manylabel.errors import DataError, build_message, join_names
+from manylabel.errors import DataError, build_message, find_reason, join_names
 from manylabel.labels.predictions import PROBABILITY_PREFIX, Predictions, load_predictions
 from manylabel.labels.space import LabelSpace
 
@@ -79,7 +79,7 @@ def _load_table(path: Path) -> Any:
         table = pyarrow.parquet.ParquetFile(path).read() if is_parquet else pyarrow.csv.read_csv(path)
         str(table.column_names)  # names are only decoded where they are asked for
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = find_reason(error)
         raise DataError(
             build_message(path, f"cannot be read ({reason})", expected="CSV with commas, or Parquet")
         ) from error

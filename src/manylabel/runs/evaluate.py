@@ -62,43 +62,31 @@ def evaluate(
     tell = on_event if on_event is not None else tell_nobody
     place: AbstractContextManager[RunFolder | None] = nullcontext() if out is None else open_empty_folder(Path(out))
     with place as folder:
-        return _evaluate_in(folder, predictor, annotations, name, unknown_labels, slice_by, values, tell)
-
-
-def _evaluate_in(
-    folder: RunFolder | None,
-    predictor: Predictor,
-    annotations: Annotations,
-    name: str,
-    unknown_labels: str,
-    slice_by: str | None,
-    values: Mapping[str, str],
-    tell: OnEvent,
-) -> Report:
-    """Evaluate in a folder that no other run works in, or in none."""
-    aligned = annotations.align(predictor.label_space, unknown_labels)
-    tell("stage", {"name": f"Predicting {name}", "total": len(aligned)})
-    predictions, skipped = collect_predictions(predictor, aligned, lambda: tell("progress", {}))
-    if not len(predictions):
-        raise DataError(
-            build_message(annotations.name, "none of its images can be used", do="Check them with 'manylabel inspect'")
-        )
-    group_of = find_groups(annotations)
-    report = judge(predictions, predictor.policy, predictor.bundle.manifest.provenance, name, skipped, group_of)
-    if slice_by is not None:
-        slices = slice_predictions(predictions, predictor.policy, slice_by, values, group_of=group_of)
-        report = replace(report, slices=slices)
-    if folder is not None:
-        predictions.save(folder.predictions(name))
-        save_reports(
-            folder,
-            {name: report},
-            title=f"Evaluation of {name}",
-            annotations=aligned,
-            predictor=predictor,
-            on_event=tell,
-        )
-    return report
+        aligned = annotations.align(predictor.label_space, unknown_labels)
+        tell("stage", {"name": f"Predicting {name}", "total": len(aligned)})
+        predictions, skipped = collect_predictions(predictor, aligned, lambda: tell("progress", {}))
+        if not len(predictions):
+            raise DataError(
+                build_message(
+                    annotations.name, "none of its images can be used", do="Check them with 'manylabel inspect'"
+                )
+            )
+        group_of = find_groups(annotations)
+        report = judge(predictions, predictor.policy, predictor.bundle.manifest.provenance, name, skipped, group_of)
+        if slice_by is not None:
+            slices = slice_predictions(predictions, predictor.policy, slice_by, values, group_of=group_of)
+            report = replace(report, slices=slices)
+        if folder is not None:
+            predictions.save(folder.predictions(name))
+            save_reports(
+                folder,
+                {name: report},
+                title=f"Evaluation of {name}",
+                annotations=aligned,
+                predictor=predictor,
+                on_event=tell,
+            )
+        return report
 
 
 def judge(

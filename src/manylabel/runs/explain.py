@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from manylabel.bundle.bundle import WEIGHTS_NAME, Bundle
+from manylabel.bundle.bundle import WEIGHTS_NAME, Bundle, read_file
 from manylabel.errors import (
     BundleError,
     ConfigError,
     ManylabelError,
     MissingExtraError,
     build_message,
+    find_reason,
     join_names,
     suggest_name,
 )
@@ -110,7 +110,7 @@ def load_classifier(bundle: Bundle) -> Classifier:
     from manylabel.models.backbones import build_backbone
     from manylabel.models.classifier import build_classifier
 
-    weights = _read_weights(bundle)
+    weights = read_file(bundle, WEIGHTS_NAME)
     manifest = bundle.manifest
     try:
         arguments = dict(manifest.backbone["args"])
@@ -123,28 +123,10 @@ def load_classifier(bundle: Bundle) -> Classifier:
         classifier = build_classifier(backbone, [0.5] * len(manifest.label_space), str(manifest.head["text"]))
         classifier.load_state_dict(load_tensors(weights))
     except (ManylabelError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        reason = find_reason(error).rstrip(".:")
         problem = f"the network cannot be built from the manifest and {WEIGHTS_NAME} ({reason})"
         raise BundleError(build_message(bundle.folder, problem, do=f"Use {_HIDE}")) from error
     return classifier
-
-
-def _read_weights(bundle: Bundle) -> bytes:
-    """Return the bytes of the weights, read once: what is loaded is what was hashed, whatever becomes of the file.
-
-    Raises:
-        BundleError: the file cannot be read, or is not the one that the manifest describes.
-    """
-    path = bundle.weights_path
-    try:
-        weights = path.read_bytes()
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or type(error).__name__})"
-        raise BundleError(build_message(path, problem, do="Copy the whole bundle folder")) from error
-    if hashlib.sha256(weights).hexdigest() != bundle.manifest.files.get(WEIGHTS_NAME):
-        problem = "the file is not the one its manifest describes"
-        raise BundleError(build_message(path, problem, do="Copy the whole bundle folder again"))
-    return weights
 
 
 def _describe(found: GradientMaps, size_px: tuple[int, int]) -> FoundMaps:

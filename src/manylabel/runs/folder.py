@@ -187,4 +187,4 @@ def _check_is_empty(path: Path) -> None:
         raise RunError(describe_write_error(path, 0, error)) from error
     if others:
         problem = f"the folder is not empty ({join_names(others, limit=3)})"
-        raise RunError(build_message(path, problem, do="Choose another --out, or remove it"))
+        raise RunError(build_message(path, problem, do="Choose another --out"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from manylabel.errors import RunError, build_message
+from manylabel.errors import RunError, build_message, find_reason
 
 
 class LostProcessError(RunError):
@@ -22,7 +22,7 @@ def notice_lost_process() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = find_reason(error)
         raise LostProcessError(
             build_message(
                 "train",
