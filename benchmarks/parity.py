@@ -33,7 +33,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if given.model is None:
-            subprocess.run([*MANYLABEL, "demo", "--out", str(folder / "demo"), "--quiet"], check=True)
+            subprocess.run(
+                [*MANYLABEL, "demo", "--out", str(folder / "demo"), "--quiet"], stdout=subprocess.DEVNULL, check=True
+            )
             model, table = folder / "demo" / "run", load_annotations(folder / "demo" / "data" / "labels.csv")
         else:
             model, table = Path(given.model), load_annotations(given.data, images=given.images)

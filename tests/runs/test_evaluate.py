@@ -54,7 +54,7 @@ def test_nothing_is_written_among_images_or_above_them(
     predictor: Predictor, table: Annotations, tmp_path: Path, below: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RunError, match=r"the folder is not empty \(.*\)\. Choose another --out."):
+    with pytest.raises(RunError, match=r"the folder is not empty \(.*\)\. Choose another --out\.$"):
         evaluate(predictor, table, out=tmp_path / below)
     assert sorted(tmp_path.rglob("*")) == before
 
